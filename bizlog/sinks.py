@@ -1,0 +1,423 @@
+"""
+What a destination is: sinks, records, batches and their answers. No I/O here.
+
+A sink is an object with the five methods of the seed's `BaseSink`. The engine calls
+`deliver(batch)` from one task at a time, on bizlog's own event loop. Sinks that move
+encoded bytes override `deliver`; sinks that want dictionaries override `send_batch` or
+just `send`, as in the seed, and may return None.
+
+Sinks are named by URL (`file:./events?compression=gzip`), by a table (`{"type": "file",
+"directory": "./events"}`) or given as objects. The part before the colon is looked up
+among the entry points of the group `bizlog.sinks`, so a package can bring its own.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Protocol, TypeAlias, cast, get_type_hints, runtime_checkable
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+import msgspec
+import orjson
+
+from bizlog._wording import describe_error, suggest, validation_reason
+from bizlog.exceptions import ConfigurationError
+
+ENTRY_POINT_GROUP = "bizlog.sinks"
+
+Event: TypeAlias = dict[str, Any]
+
+
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """
+    One accepted event: immutable, encoded once, on the caller's thread.
+
+    Attributes:
+        data: The event as UTF-8 JSON on one line, without a line end.
+        event_id: UUID of the event, as in `data`.
+        event_type: Name of the event, as in `data`: not safe as a path.
+        event_time: RFC 3339 in UTC with microseconds, as in `data`.
+        sequence: Position among the events of this producer, from 1.
+    """
+
+    data: bytes
+    event_id: str
+    event_type: str
+    event_time: str
+    sequence: int
+
+    @property
+    def event(self) -> Event:
+        """Decode the event; a new dictionary at each call."""
+        return cast("Event", orjson.loads(self.data))
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """
+    Records that go to one sink in one call, under a name that never changes.
+
+    Attributes:
+        journal_id: The journal that the records stand in.
+        first: Position of the first record in that journal.
+        last: Position of the last record, inclusive.
+        records: The records in order; fewer than `last - first + 1` where a route
+            left some out.
+    """
+
+    journal_id: str
+    first: int
+    last: int
+    records: Sequence[Record]
+
+    @property
+    def name(self) -> str:
+        """The stable name: the same batch sent again has the same one."""
+        return f"{self.journal_id}-{self.first}-{self.last}"
+
+    @property
+    def size(self) -> int:
+        """Bytes of all events together."""
+        return sum(len(record.data) for record in self.records)
+
+    @property
+    def events(self) -> list[Event]:
+        """Decode all events; new dictionaries at each call."""
+        return [record.event for record in self.records]
+
+
+class Rejection(msgspec.Struct, frozen=True):
+    """
+    One event that a sink refused for good.
+
+    Attributes:
+        index: Position in `Batch.records`, from 0.
+        reason: Why, without values of the event.
+        path: JSON path of the fault where the sink knows it.
+    """
+
+    index: int
+    reason: str
+    path: str | None = None
+
+
+class SendResult(msgspec.Struct, frozen=True):
+    """
+    A sink's answer for one batch: everything not named here was accepted.
+
+    Attributes:
+        rejected: Events refused for good; they go to the dead letters.
+        retry: Indices of events that may be sent again.
+        retry_after: Seconds the destination asked to wait before `retry`.
+    """
+
+    rejected: tuple[Rejection, ...] = ()
+    retry: tuple[int, ...] = ()
+    retry_after: float | None = None
+
+
+ACCEPTED = SendResult()
+
+
+class BaseSink:
+    """
+    Base of all sinks; its five methods are the seed's.
+
+    Override one of `send` (one event), `send_batch` (a list of events) or `deliver`
+    (encoded records). Every method runs on bizlog's event loop: await, do not block
+    (`asyncio.to_thread` serves blocking clients). An exception means the batch failed;
+    `RetryableSinkError` and `PermanentSinkError` say whether again makes sense.
+
+    Attributes:
+        name: Short name in ledger and metrics; by default the class's.
+        max_events: Most events that one call may carry.
+        max_bytes: Most bytes of events that one call may carry (a larger single
+            event is still offered, alone).
+        flush_interval: Seconds an event may wait for company; None takes the setting.
+    """
+
+    name: str = ""
+    max_events: int = 1_000
+    max_bytes: int = 900 * 1024
+    flush_interval: float | None = None
+
+    # The constructor's parameter that takes the URL's part behind the colon.
+    url_option: str | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "name" not in cls.__dict__:
+            cls.name = _default_name(cls)
+
+    async def start(self) -> None:
+        """Open what the sink needs; called before the first batch."""
+
+    async def stop(self) -> None:
+        """Close it; called once, after the last batch."""
+
+    async def send(self, event: Event) -> None:
+        """Send one event."""
+        raise NotImplementedError(
+            f"{type(self).__name__} must override send, send_batch or deliver"
+        )
+
+    async def send_batch(self, events: list[Event]) -> SendResult | None:
+        """Send several events; by default one after the other, each on its own."""
+        rejected: list[Rejection] = []
+        for index, event in enumerate(events):
+            try:
+                await self.send(event)
+            except Exception as error:
+                rejected.append(Rejection(index, describe_error(error)))
+        return SendResult(rejected=tuple(rejected))
+
+    async def flush(self) -> None:
+        """Make durable what was sent; called by `bizlog.flush()` and at the end."""
+
+    async def deliver(self, batch: Batch) -> SendResult:
+        """
+        Take one batch; this is what the engine calls.
+
+        Returns:
+            What became of each event. A sink in the seed's form returns None from
+            `send_batch`, which means that all were accepted.
+        """
+        return await self.send_batch(batch.events) or ACCEPTED
+
+    def routes(self) -> Sequence[Route]:
+        """The sinks this one stands for: itself, unless it is a composite."""
+        return (Route(self),)
+
+    @classmethod
+    def from_url(cls, url: SplitResult) -> BaseSink:
+        """
+        Build the sink from `scheme:VALUE?option=value`.
+
+        Raises:
+            ConfigurationError: An option is unknown or has the wrong type.
+        """
+        options: dict[str, Any] = dict(parse_qsl(url.query, keep_blank_values=True))
+        value = unquote(url.netloc + url.path)
+        if value and cls.url_option is None:
+            raise ConfigurationError(f"takes nothing behind '{url.scheme}:'")
+        if value and cls.url_option:
+            options.setdefault(cls.url_option, value)
+        return cls.from_options(options)
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> BaseSink:
+        """
+        Build the sink from options by name; text is converted to the option's type.
+
+        Raises:
+            ConfigurationError: An option is unknown, missing or has the wrong type.
+        """
+        return cls(**_convert_options(cls, options))
+
+
+@runtime_checkable
+class SeedSink(Protocol):
+    """The seed's interface, for sinks that do not inherit from `BaseSink`."""
+
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+    async def send(self, event: Event) -> Any: ...
+    async def send_batch(self, events: list[Event]) -> Any: ...
+    async def flush(self) -> None: ...
+
+
+def _default_name(cls: type) -> str:
+    return cls.__name__.removesuffix("Sink").lower() or "sink"
+
+
+class _SeedSinkAdapter(BaseSink):
+    """Runs a sink written to the seed's own signatures, unchanged."""
+
+    def __init__(self, sink: SeedSink) -> None:
+        self._sink = sink
+        self.name = getattr(sink, "name", "") or _default_name(type(sink))
+
+    async def start(self) -> None:
+        await self._sink.start()
+
+    async def stop(self) -> None:
+        await self._sink.stop()
+
+    async def send_batch(self, events: list[Event]) -> SendResult | None:
+        answer = await self._sink.send_batch(events)
+        return answer if isinstance(answer, SendResult) else None
+
+    async def flush(self) -> None:
+        await self._sink.flush()
+
+
+Condition: TypeAlias = Callable[[Record], bool]
+
+
+class Route:
+    """
+    A sink together with the events that belong to it.
+
+    Args:
+        sink: Where matching events go.
+        event_type: A name or pattern (`"order.*"`) or several, any of which must
+            match; None matches every name.
+        when: A predicate over the decoded event, called on bizlog's thread. An event
+            for which it raises goes to the dead letters of this sink.
+    """
+
+    def __init__(
+        self,
+        sink: BaseSink | SeedSink,
+        event_type: str | Sequence[str] | None = None,
+        when: Callable[[Event], bool] | None = None,
+    ) -> None:
+        self.sink = as_sink(sink)
+        self.conditions: tuple[Condition, ...] = ()
+        if event_type is not None:
+            self.conditions += (_matching_type(event_type),)
+        if when is not None:
+            self.conditions += (_matching_event(when),)
+
+    def matches(self, record: Record) -> bool:
+        """Whether the record belongs to this sink."""
+        return all(condition(record) for condition in self.conditions)
+
+    def expand(self) -> list[Route]:
+        """Resolve composites into one route for each sink that really sends."""
+        routes: list[Route] = []
+        for inner in self.sink.routes():
+            if inner.sink is self.sink:
+                routes.append(self)
+                continue
+            joined = Route(inner.sink)
+            joined.conditions = self.conditions + inner.conditions
+            routes.extend(joined.expand())
+        return routes
+
+
+def _matching_type(event_type: str | Sequence[str]) -> Condition:
+    patterns = [event_type] if isinstance(event_type, str) else list(event_type)
+
+    def condition(record: Record) -> bool:
+        return any(fnmatchcase(record.event_type, pattern) for pattern in patterns)
+
+    return condition
+
+
+def _matching_event(when: Callable[[Event], bool]) -> Condition:
+    return lambda record: bool(when(record.event))
+
+
+def as_sink(sink: object) -> BaseSink:
+    """
+    Take a sink as it is, or adapt one that has the seed's five methods.
+
+    Raises:
+        ConfigurationError: The object is no sink.
+    """
+    if isinstance(sink, BaseSink):
+        return sink
+    if isinstance(sink, SeedSink) and not isinstance(sink, type):
+        return _SeedSinkAdapter(sink)
+    raise ConfigurationError(
+        f"expected a sink, a sink URL or a table, got {type(sink).__name__}: a sink "
+        "has the async methods start, stop, send, send_batch and flush"
+    )
+
+
+def make_sink(spec: object) -> BaseSink:
+    """
+    Build a sink from a URL, a table with a `type`, or an object.
+
+    Raises:
+        ConfigurationError: What is wrong, without secrets that the URL may hold.
+        MissingExtraError: The sink's packages are not installed.
+    """
+    if isinstance(spec, str):
+        return _sink_from_url(spec)
+    if isinstance(spec, Mapping):
+        return _sink_from_table(cast("Mapping[str, Any]", spec))
+    return as_sink(spec)
+
+
+def _sink_from_url(text: str) -> BaseSink:
+    url = urlsplit(text)
+    if not url.scheme:
+        raise ConfigurationError(
+            f"expected a sink URL such as 'file:./events', got {text!r}: "
+            f"known schemes are {_known_schemes()}"
+        )
+    return _named(f"{url.scheme}:", lambda: load_sink_class(url.scheme).from_url(url))
+
+
+def _sink_from_table(table: Mapping[str, Any]) -> BaseSink:
+    options = dict(table)
+    scheme = options.pop("type", None)
+    if not isinstance(scheme, str):
+        raise ConfigurationError(
+            "a sink table needs 'type', the name of the sink: "
+            f"known names are {_known_schemes()}"
+        )
+    return _named(
+        f"type {scheme!r}", lambda: load_sink_class(scheme).from_options(options)
+    )
+
+
+def _named(what: str, build: Callable[[], BaseSink]) -> BaseSink:
+    try:
+        return build()
+    except ConfigurationError as error:
+        raise ConfigurationError(f"sink {what} {error}") from None
+
+
+def _installed() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+
+
+def _known_schemes() -> str:
+    return ", ".join(sorted(_installed())) or "none (is bizlog installed?)"
+
+
+def load_sink_class(scheme: str) -> type[BaseSink]:
+    """
+    Find the sink class that a URL scheme names, among the entry points.
+
+    Raises:
+        ConfigurationError: No installed package brings such a sink.
+        MissingExtraError: The sink is known, its packages are not installed.
+    """
+    point = _installed().get(scheme)
+    if point is None:
+        hint = suggest(scheme, _installed())
+        raise ConfigurationError(f"is unknown{hint}; known are {_known_schemes()}")
+    return cast("type[BaseSink]", point.load())
+
+
+def _convert_options(cls: type[BaseSink], options: Mapping[str, Any]) -> dict[str, Any]:
+    parameters = inspect.signature(cls).parameters
+    hints = get_type_hints(cls.__init__)
+    problems: list[str] = []
+    converted: dict[str, Any] = {}
+    for name, value in options.items():
+        if name not in parameters:
+            known = ", ".join(parameters) or "none"
+            problems.append(
+                f"has no option {name!r}{suggest(name, parameters)}; options: {known}"
+            )
+            continue
+        try:
+            converted[name] = msgspec.convert(value, hints[name], strict=False)
+        except msgspec.ValidationError as error:
+            problems.append(f"option {name!r}: {validation_reason(error)[0]}")
+    missing = [
+        name
+        for name, parameter in parameters.items()
+        if parameter.default is parameter.empty and name not in options
+    ]
+    problems += [f"needs the option {name!r}" for name in missing]
+    if problems:
+        raise ConfigurationError("; ".join(problems))
+    return converted
