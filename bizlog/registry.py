@@ -1,0 +1,160 @@
+"""
+From an event's name to its type: classification, versions, the catalogue.
+
+A name belongs to the class that registered it, else to the family of its prefix
+(`product.*`), else to the plain base. Strict mode takes only names of the catalogue:
+the CDM names plus everything registered. No I/O; the default registry is filled by
+`bizlog.events` and by every subclass that names its `event_type`.
+"""
+
+from __future__ import annotations
+
+import re
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from bizlog._wording import suggest
+from bizlog.exceptions import InvalidEventError, RegistrationError, UnknownEventError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from bizlog.events import BaseEvent
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)+")
+
+# Names come from callers, so the cache of resolved types must not grow with them.
+_CACHE_LIMIT = 2_048
+
+
+class EventType(msgspec.Struct, frozen=True, eq=False):
+    """
+    What bizlog knows about one event name.
+
+    Attributes:
+        name: The event name (`order.placed`).
+        cls: The class that types its fields.
+        version: Schema version, written as `schema_version`.
+        catalogued: Whether strict mode accepts the name.
+    """
+
+    name: str
+    cls: type[BaseEvent]
+    version: int
+    catalogued: bool
+
+
+_registries: weakref.WeakSet[Registry] = weakref.WeakSet()
+_default: Registry | None = None
+
+
+class Registry:
+    """
+    A catalogue of event types.
+
+    Args:
+        parent: Where names that are unknown here are looked up; by default bizlog's
+            own registry, which knows the CDM names.
+    """
+
+    def __init__(self, parent: Registry | None = None) -> None:
+        self._parent = parent or _default
+        self._types: dict[str, EventType] = {}
+        self._families: dict[str, type[BaseEvent]] = {}
+        self._resolved: dict[str, EventType] = {}
+        _registries.add(self)
+
+    def add_family(
+        self, prefix: str, cls: type[BaseEvent], names: Iterable[str] = ()
+    ) -> None:
+        """Class all names that start with `prefix.`; `names` join the catalogue."""
+        self._families[prefix] = cls
+        for name in names:
+            full = f"{prefix}.{name}"
+            self._types[full] = EventType(full, cls, 1, True)
+
+    def register(self, cls: type[BaseEvent], event_type: str, version: int = 1) -> None:
+        """
+        Put a class of your own into the catalogue.
+
+        Defining the same class again (a notebook cell, a module reload) replaces it,
+        and a subclass may refine the class it derives from.
+
+        Raises:
+            RegistrationError: The name is malformed or taken by another class.
+        """
+        if not _NAME.fullmatch(event_type):
+            raise RegistrationError(
+                f"event_type {event_type!r} of {cls.__qualname__}: expected lower-case "
+                "words joined by dots, such as 'loan.approved'"
+            )
+        taken = self._types.get(event_type)
+        if taken and not _may_replace(taken.cls, cls):
+            raise RegistrationError(
+                f"event_type {event_type!r} is already registered by "
+                f"{'.'.join(_identity(taken.cls))}: choose another name for "
+                f"{'.'.join(_identity(cls))}, or give it a Registry of its own"
+            )
+        self._types[event_type] = EventType(event_type, cls, version, True)
+        for known in _registries:  # children cache what they found in a parent
+            known._resolved.clear()
+
+    @property
+    def names(self) -> list[str]:
+        """The catalogue: every name that strict mode accepts, sorted."""
+        inherited = self._parent.names if self._parent else []
+        return sorted({*inherited, *self._types})
+
+    def resolve(self, name: str, *, strict: bool = False) -> EventType:
+        """
+        Find the type of an event name.
+
+        Raises:
+            InvalidEventError: The name is no event name.
+            UnknownEventError: `strict`, and the name is not in the catalogue.
+        """
+        found = self._resolved.get(name) or self._resolve(name)
+        if strict and not found.catalogued:
+            raise UnknownEventError(
+                f"the name is not in the catalogue{suggest(name, self.names)}",
+                "$.event_type",
+            )
+        return found
+
+    def _resolve(self, name: str) -> EventType:
+        if not isinstance(name, str) or not name:  # pyright: ignore[reportUnnecessaryIsInstance]  # callers pass anything
+            raise InvalidEventError(
+                f"expected the name of an event, got {type(name).__name__}",
+                "$.event_type",
+            )
+        found = self._lookup(name)
+        if len(self._resolved) >= _CACHE_LIMIT:
+            self._resolved.clear()
+        # Not the caller's object: a subclass of str may do anything when compared.
+        self._resolved[str(name)] = found
+        return found
+
+    def _lookup(self, name: str) -> EventType:
+        registered = self._types.get(name)
+        if registered:
+            return registered
+        family = self._families.get(name.partition(".")[0])
+        if family:
+            return EventType(name, family, 1, False)
+        if self._parent:
+            return self._parent.resolve(name)
+        return EventType(name, self._families[""], 1, False)
+
+
+def _identity(cls: type[Any]) -> tuple[str, str]:
+    return cls.__module__, cls.__qualname__
+
+
+def _may_replace(old: type[Any], new: type[Any]) -> bool:
+    return _identity(old) == _identity(new) or issubclass(new, old)
+
+
+registry = _default = Registry()
+"""The default registry: the CDM names, and every class that names its event type."""
