@@ -1,0 +1,75 @@
+"""Business telemetry for Python services: three lines in, nothing lost."""
+
+from bizlog.client import BusinessTelemetryClient, configure, flush, ledger, shutdown
+from bizlog.context import bind_context, correlation, current_context, session, user
+from bizlog.events import (
+    AdminEvent,
+    AIEvent,
+    BaseEvent,
+    CustomerEvent,
+    OrderEvent,
+    OrderItem,
+    ProductEvent,
+    describe,
+)
+from bizlog.exceptions import (
+    BizlogError,
+    ConfigurationError,
+    InvalidEventError,
+    MissingExtraError,
+    PermanentSinkError,
+    RegistrationError,
+    RetryableSinkError,
+    SinkError,
+    UnknownEventError,
+)
+from bizlog.ledger import Ledger, SinkLedger
+from bizlog.logger import BusinessLogger, get_logger
+from bizlog.registry import Registry, registry
+from bizlog.settings import Settings
+from bizlog.sinks import BaseSink, Batch, Record, Rejection, Route, SendResult
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AIEvent",
+    "AdminEvent",
+    "BaseEvent",
+    "BaseSink",
+    "Batch",
+    "BizlogError",
+    "BusinessLogger",
+    "BusinessTelemetryClient",
+    "ConfigurationError",
+    "CustomerEvent",
+    "InvalidEventError",
+    "Ledger",
+    "MissingExtraError",
+    "OrderEvent",
+    "OrderItem",
+    "PermanentSinkError",
+    "ProductEvent",
+    "Record",
+    "RegistrationError",
+    "Registry",
+    "Rejection",
+    "RetryableSinkError",
+    "Route",
+    "SendResult",
+    "Settings",
+    "SinkError",
+    "SinkLedger",
+    "UnknownEventError",
+    "bind_context",
+    "configure",
+    "correlation",
+    "current_context",
+    "describe",
+    "flush",
+    "get_logger",
+    "ledger",
+    "registry",
+    "session",
+    "shutdown",
+    "user",
+]

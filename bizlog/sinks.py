@@ -111,11 +111,13 @@ class SendResult(msgspec.Struct, frozen=True):
         rejected: Events refused for good; they go to the dead letters.
         retry: Indices of events that may be sent again.
         retry_after: Seconds the destination asked to wait before `retry`.
+        retry_reason: Why the events of `retry` could not be taken now.
     """
 
     rejected: tuple[Rejection, ...] = ()
     retry: tuple[int, ...] = ()
     retry_after: float | None = None
+    retry_reason: str | None = None
 
 
 ACCEPTED = SendResult()
@@ -261,7 +263,7 @@ class Route:
     A sink together with the events that belong to it.
 
     Args:
-        sink: Where matching events go.
+        sink: Where matching events go: a sink, a sink URL or a table.
         event_type: A name or pattern (`"order.*"`) or several, any of which must
             match; None matches every name.
         when: A predicate over the decoded event, called on bizlog's thread. An event
@@ -270,11 +272,11 @@ class Route:
 
     def __init__(
         self,
-        sink: BaseSink | SeedSink,
+        sink: BaseSink | SeedSink | str | Mapping[str, Any],
         event_type: str | Sequence[str] | None = None,
         when: Callable[[Event], bool] | None = None,
     ) -> None:
-        self.sink = as_sink(sink)
+        self.sink = make_sink(sink)
         self.conditions: tuple[Condition, ...] = ()
         if event_type is not None:
             self.conditions += (_matching_type(event_type),)

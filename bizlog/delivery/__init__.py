@@ -1,0 +1,1 @@
+"""From an accepted record to the sinks: queue, journal, lanes, and their one thread."""

@@ -1,0 +1,93 @@
+"""
+The dead-letter folder: what could not be delivered, with the reason.
+
+One JSON object a line; a file (0600) for each producer in a folder (0700):
+
+    {"reason", "path"|null, "sink"|null, "attempts", "first_at", "last_at",
+     "event_id"|null, "record"}
+
+`record` is the event as it would have been sent, privacy policies applied. A line is
+either whole or not there: a write that fails is taken back.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """
+    One event that was given up.
+
+    Attributes:
+        reason: Why; names fields and types, never values.
+        path: JSON path of the fault, or None.
+        sink: The sink that refused it, or None when it was never accepted.
+        attempts: How often it was sent.
+        first_at: RFC 3339 time of the first attempt, or of the refusal.
+        last_at: RFC 3339 time of the last attempt.
+        event_id: The event's id, or None where it got none.
+        record: The event as JSON.
+    """
+
+    reason: str
+    path: str | None
+    sink: str | None
+    attempts: int
+    first_at: str
+    last_at: str
+    event_id: str | None
+    record: msgspec.Raw
+
+
+def wall_clock() -> str:
+    """Say the time in UTC, RFC 3339 with microseconds."""
+    now = dt.datetime.now(dt.UTC).replace(tzinfo=None)
+    return f"{now.isoformat(timespec='microseconds')}Z"
+
+
+class DeadLetterFolder:
+    """
+    Where dead letters are kept; created with the first one.
+
+    Args:
+        folder: The folder.
+        producer_id: Names the file, so that no two processes share one.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], producer_id: str) -> None:
+        self.path = Path(folder) / f"dead-letters-{producer_id}.jsonl"
+
+    def write(self, letters: Sequence[DeadLetter]) -> None:
+        """
+        Append dead letters, all or none.
+
+        Raises:
+            OSError: The folder cannot be written; nothing was kept.
+        """
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(self.path, flags, 0o600)
+        try:
+            _append(descriptor, msgspec.json.Encoder().encode_lines(letters))
+        finally:
+            os.close(descriptor)
+
+
+def _append(descriptor: int, data: bytes) -> None:
+    before = os.fstat(descriptor).st_size
+    view = memoryview(data)
+    try:
+        while view:
+            view = view[os.write(descriptor, view) :]
+    except OSError:
+        os.ftruncate(descriptor, before)
+        raise

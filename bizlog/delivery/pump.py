@@ -1,0 +1,182 @@
+"""
+The pump: takes records from the front queue into the journal and tells the lanes.
+
+Runs on bizlog's loop. It takes all that waits, then lets more gather for 10 ms, so that
+a busy caller wakes it at most a hundred times a second; each hand-over of the GIL to
+the pump may otherwise cost the 5 ms switch interval. What the memory journal may hold
+is bounded by the fastest lane: while that one has room, records flow, and a lane that
+stays behind it by more than the bound gives up its oldest. When no lane has room the
+records stay in the front queue, whose overflow policy then applies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+from bizlog import diagnostics
+from bizlog._wording import describe_error
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bizlog.delivery.dead_letters import DeadLetter, DeadLetterFolder
+    from bizlog.delivery.journal import Journal
+    from bizlog.delivery.lane import Lane
+    from bizlog.delivery.queue import FrontQueue
+
+GATHER_SECONDS = 0.010
+RUN_EVENTS = 5_000
+
+# Dead letters of refused events wait here for the pump's thread; beyond this many the
+# folder is out of reach anyway, and memory is not the place to keep them.
+REJECTED_LIMIT = 10_000
+
+
+class Pump:
+    """
+    Moves records from the queue through the journal to the lanes.
+
+    Args:
+        queue: Where callers put records.
+        journal: Where the lanes read them.
+        lanes: One for each sink.
+        dead_letters: Where refused events are kept.
+        max_events: Most records the journal holds ahead of the fastest lane.
+        max_bytes: Most bytes it holds ahead of it.
+    """
+
+    def __init__(
+        self,
+        *,
+        queue: FrontQueue,
+        journal: Journal,
+        lanes: Sequence[Lane],
+        dead_letters: DeadLetterFolder,
+        max_events: int,
+        max_bytes: int,
+    ) -> None:
+        self._queue = queue
+        self._journal = journal
+        self.lanes = lanes
+        self._dead_letters = dead_letters
+        self._max_events = max_events
+        self._max_bytes = max_bytes
+        self._wakeup = asyncio.Event()
+        self.rejected: deque[DeadLetter] = deque()
+
+    def wake(self) -> None:
+        """Look at the queue; on bizlog's loop."""
+        self._wakeup.set()
+
+    async def run(self) -> None:
+        """Pump until cancelled."""
+        while True:
+            self._queue.hurried = False
+            self._wakeup.clear()
+            moved = self._move()
+            await self._bury_rejected()
+            if moved >= RUN_EVENTS:
+                await asyncio.sleep(0)  # let the lanes have a look
+            elif moved:
+                await self._gather()
+            else:
+                await self._rest()
+
+    async def _gather(self) -> None:
+        try:
+            await asyncio.wait_for(self._wakeup.wait(), GATHER_SECONDS)
+        except TimeoutError:
+            pass
+
+    async def _rest(self) -> None:
+        blocked = bool(len(self._queue))
+        if not blocked:
+            # Clear the flag, then look again: a record offered in between found the
+            # flag set and woke nobody.
+            self._queue.awake = False
+            if len(self._queue) or self.rejected:
+                self._queue.awake = True
+                return
+        await self._wakeup.wait()
+
+    def _move(self) -> int:
+        run = self._queue.take(min(RUN_EVENTS, self._room()))
+        if run:
+            self._journal.append(run)
+            size = sum(len(record.data) for record in run)
+            for lane in self.lanes:
+                lane.notify(len(run), size)
+            self._limit_lanes()
+        self._report_drops()
+        return len(run)
+
+    def _room(self) -> int:
+        fastest = min(self.lanes, key=lambda lane: lane.batcher.events)
+        if fastest.batcher.bytes >= self._max_bytes:
+            return 0
+        return max(0, self._max_events - fastest.batcher.events)
+
+    def _limit_lanes(self) -> None:
+        for lane in self.lanes:
+            excess = lane.batcher.events - self._max_events
+            if excess > 0:
+                lane.give_up(excess)
+            while lane.batcher.bytes > self._max_bytes and lane.batcher.events > 1:
+                lane.give_up(max(1, lane.batcher.events // 10))
+        self._release()
+
+    def _release(self) -> None:
+        self._journal.release(min(lane.settled for lane in self.lanes))
+
+    def on_progress(self) -> None:
+        """Learn that a lane settled a batch: there may be room again."""
+        self._release()
+        if len(self._queue):
+            self._wakeup.set()
+
+    def _report_drops(self) -> None:
+        lost = self._queue.dropped.snapshot().get("queue_full", 0)
+        if lost:
+            diagnostics.report(
+                "queue_full",
+                f"the queue was full: {lost} events dropped so far; raise queue_events "
+                "or queue_bytes, or set overflow='block'",
+            )
+
+    async def _bury_rejected(self) -> None:
+        letters = [self.rejected.popleft() for _ in range(len(self.rejected))]
+        if letters:
+            try:
+                await asyncio.to_thread(self._dead_letters.write, letters)
+            except OSError as error:
+                self._report_lost(len(letters), error)
+
+    def _report_lost(self, events: int, error: OSError) -> None:
+        diagnostics.report(
+            "dead_letters",
+            f"the dead letters of {events} refused events are lost: "
+            f"{self._dead_letters.path.parent} cannot be written "
+            f"({describe_error(error)})",
+        )
+
+    async def flush(self) -> None:
+        """Settle all that was offered until now, and flush the sinks."""
+        while len(self._queue):
+            if not self._move():
+                await asyncio.sleep(0.001)  # no room: wait for the lanes
+        await self._bury_rejected()
+        await asyncio.gather(*(lane.flush() for lane in self.lanes))
+
+    def abandon(self, reason: str) -> None:
+        """Put everything that is left into the dead letters; the deadline has passed."""
+        waiting = self._queue.take(1 << 62)
+        for lane in self.lanes:
+            lane.abandon(waiting, reason)
+        if self.rejected:
+            letters = [self.rejected.popleft() for _ in range(len(self.rejected))]
+            try:
+                self._dead_letters.write(letters)
+            except OSError as error:
+                self._report_lost(len(letters), error)

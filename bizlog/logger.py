@@ -1,0 +1,145 @@
+"""
+The logger: structlog's bound logger with bizlog's chain, and nothing global.
+
+`get_logger` wraps our own outlet with our own processors and wrapper class, so that
+structlog's global configuration and a host's level filter neither change nor matter.
+Every level method emits the same event; the level is not stored.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import structlog
+from structlog import BoundLoggerBase
+
+from bizlog.client import DEFAULT_CHAIN, BusinessTelemetryClient, default_client
+from bizlog.client import event_state
+from bizlog.events import BaseEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from structlog.typing import Processor
+
+
+class Origin:
+    """
+    Where a logger's events start: its client and its source.
+
+    Attributes:
+        client: The client, or None for the process-wide one at the time of the call.
+        source: `event_source`, or None for the client's.
+    """
+
+    __slots__ = ("client", "source")
+
+    def __init__(
+        self, client: BusinessTelemetryClient | None, source: str | None
+    ) -> None:
+        self.client = client
+        self.source = source
+
+
+class BusinessLogger(BoundLoggerBase):
+    """
+    Emits business events: `log.bind(product_id="1").info("product.viewed", ...)`.
+
+    `bind`, `unbind`, `try_unbind` and `new` are structlog's. The event is a name with
+    properties, or a typed event. A mapping after the name adds properties, too. Names
+    that only bizlog writes (`event_id=...`) move into `custom_properties`.
+    """
+
+    def info(self, event: str | BaseEvent, /, *args: Any, **fields: Any) -> None:
+        """
+        Emit an event.
+
+        Args:
+            event: Its name, or a typed event.
+            args: Mappings of further properties.
+            fields: Its properties.
+
+        Raises:
+            InvalidEventError: In development only.
+        """
+        origin = cast("Origin", self._logger)
+        client = origin.client or default_client()
+        state = cast("dict[str, Any]", self._context).copy()
+        state.update(fields)
+        if type(event) is str and not args and "event" not in state:
+            state["event"] = event
+        else:
+            state = _uncommon_state(event, args, state)
+        client.emit("info", state, source=origin.source, chain=self._processors)
+
+    debug = info
+    warning = warn = info
+    error = info
+    critical = fatal = info
+    exception = info
+    msg = info
+
+    def log(
+        self, level: object, event: str | BaseEvent, /, *args: Any, **fields: Any
+    ) -> None:
+        """Emit an event; the level is not stored."""
+        self.info(event, *args, **fields)
+
+    async def ainfo(self, event: str | BaseEvent, /, *args: Any, **fields: Any) -> None:
+        """Emit an event; like `info`, it never waits for I/O."""
+        self.info(event, *args, **fields)
+
+    adebug = ainfo
+    awarning = ainfo
+    aerror = ainfo
+    acritical = afatal = ainfo
+    aexception = ainfo
+
+    async def alog(
+        self, level: object, event: str | BaseEvent, /, *args: Any, **fields: Any
+    ) -> None:
+        """Emit an event; the level is not stored."""
+        self.info(event, *args, **fields)
+
+
+def _uncommon_state(
+    event: str | BaseEvent, args: tuple[Any, ...], fields: dict[str, Any]
+) -> dict[str, Any]:
+    for position, argument in enumerate(args):
+        if isinstance(argument, dict):
+            fields = {**fields, **argument}
+        else:
+            fields[f"arg_{position}"] = argument
+    return event_state(event, fields)
+
+
+def get_logger(
+    *,
+    processors: Sequence[Processor] = (),
+    source: str | None = None,
+    client: BusinessTelemetryClient | None = None,
+    **initial_values: Any,
+) -> BusinessLogger:
+    """
+    Make a logger for business events.
+
+    Args:
+        processors: structlog processors of your own. They run after the context was
+            merged and before the event gets its id and is classified, see the event
+            dictionary (`event` is the name), may change it, and drop the event with
+            `structlog.DropEvent`.
+        source: `event_source` of this logger's events, where one process stands for
+            several services.
+        client: The client to emit through; by default the process-wide one, as it is
+            configured at the time of each call.
+        initial_values: Properties that each event carries, as with `bind`.
+    """
+    first, *rest = DEFAULT_CHAIN
+    logger = structlog.wrap_logger(
+        Origin(client, source),
+        processors=[first, *processors, *rest],
+        wrapper_class=BusinessLogger,
+        context_class=dict,
+        cache_logger_on_first_use=False,
+    )
+    return cast("BusinessLogger", logger.bind(**initial_values))
