@@ -70,7 +70,7 @@ def encode_body(fields: dict[str, Any], cls: type[BaseEvent]) -> bytes:
     except msgspec.ValidationError:
         event = _convert_coerced(fields, cls)
     for name in _nested_fields(cls):
-        if name in fields:
+        if fields.get(name):
             merged = _with_unknown_keys(fields[name], getattr(event, name))
             setattr(event, name, merged)
     try:

@@ -50,6 +50,9 @@ class BusinessLogger(BoundLoggerBase):
     that only bizlog writes (`event_id=...`) move into `custom_properties`.
     """
 
+    _logger: Origin
+    _context: dict[str, Any]
+
     def info(self, event: str | BaseEvent, /, *args: Any, **fields: Any) -> None:
         """
         Emit an event.
@@ -62,10 +65,9 @@ class BusinessLogger(BoundLoggerBase):
         Raises:
             InvalidEventError: In development only.
         """
-        origin = cast("Origin", self._logger)
+        origin = self._logger
         client = origin.client or default_client()
-        state = cast("dict[str, Any]", self._context).copy()
-        state.update(fields)
+        state = {**self._context, **fields}
         if type(event) is str and not args and "event" not in state:
             state["event"] = event
         else:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import msgspec
 import orjson
-import uuid_utils
+from uuid_utils import uuid7
 
 from bizlog.coercion import encode_body, encode_json, payload_fields
 from bizlog.context import context_values, trace_id_of
@@ -51,6 +51,9 @@ STAMPED = frozenset(
 
 # The key under which a typed event carries its own envelope through the dictionary.
 ENVELOPE_KEY = "_bizlog_envelope"
+
+# With any of these in the dictionary, stamping takes more than the three stamps.
+_UNCOMMON = STAMPED | {ENVELOPE_KEY, "event_time"}
 
 # Heads are cached by event name and source, which callers choose: bounded.
 _CACHE_LIMIT = 2_048
@@ -84,15 +87,15 @@ class Plan(msgspec.Struct):
     How events of one name from one source are written: everything constant about them.
 
     Attributes:
-        event_type: The resolved type.
-        fields: Names that the type's class takes; others are custom properties.
+        cls: The class that types the event.
+        typed: Names of its fields; other properties are custom properties.
         protections: Policy by field name, overrides included.
         head: Constant JSON between event_id and event_time.
         tail: Constant JSON between event_time and sequence.
     """
 
-    event_type: EventType
-    fields: frozenset[str]
+    cls: type[BaseEvent]
+    typed: frozenset[str]
     protections: dict[str, Protection]
     head: str
     tail: str
@@ -127,9 +130,10 @@ class Chain:
         self.registry = registry
         self.privacy = privacy
         self.strict = strict
-        self.producer_id = str(uuid_utils.uuid7())
+        self.producer_id = str(uuid7())
         self.next_sequence = itertools.count(1).__next__
-        self._plans: dict[tuple[Any, ...], Plan] = {}
+        self._plans: dict[tuple[str, str | None], Plan] = {}
+        self._plans_of = registry.generation
 
     def plan(self, name: str, source: str | None, envelope: BaseEvent | None) -> Plan:
         """
@@ -140,12 +144,15 @@ class Chain:
         """
         if envelope is not None:
             return self._make_plan(name, source, envelope)
-        event_type = self.registry.resolve(name, strict=self.strict)
+        if self._plans_of != self.registry.generation:
+            self._plans_of = self.registry.generation
+            self._plans.clear()
         found = self._plans.get((name, source))
-        if found is None or found.event_type is not event_type:
+        if found is None:
             if len(self._plans) >= _CACHE_LIMIT:
                 self._plans.clear()
-            found = self._plans[name, source] = self._make_plan(name, source, None)
+            found = self._make_plan(name, source, None)
+            self._plans[str(name), source] = found
         return found
 
     def _make_plan(
@@ -156,8 +163,8 @@ class Chain:
         if envelope is not None:
             cls = _class_of(envelope, event_type)
         return Plan(
-            event_type=event_type,
-            fields=payload_fields(cls),
+            cls=cls,
+            typed=payload_fields(cls) - {"custom_properties"},
             protections=self.privacy.protections(cls),
             head=self._head(name, source, envelope),
             tail=self._tail(event_type, envelope),
@@ -206,15 +213,16 @@ def add_context(
 def stamp(outlet: Outlet, _: str, event_dict: dict[str, Any]) -> Draft:
     """Give the event its id, time and sequence; move reserved names aside."""
     name = event_dict.pop("event", "")
-    envelope = event_dict.pop(ENVELOPE_KEY, None)
     sequence = outlet.chain.next_sequence()
-    if not STAMPED.isdisjoint(event_dict):
-        set_aside(event_dict, STAMPED)
+    if _UNCOMMON.isdisjoint(event_dict):
+        return Draft(name, event_dict, str(uuid7()), _now(), sequence)
+    set_aside(event_dict, STAMPED)
+    envelope = event_dict.pop(ENVELOPE_KEY, None)
     given_time = event_dict.pop("event_time", None)
     return Draft(
         name,
         event_dict,
-        str(uuid_utils.uuid7()) if envelope is None else _event_id(envelope),
+        str(uuid7()) if envelope is None else _event_id(envelope),
         _now() if given_time is None else _utc(given_time),
         sequence,
         envelope,
@@ -225,11 +233,8 @@ def classify(outlet: Outlet, _: str, draft: Draft) -> Draft:
     """Find the event's type; properties without a field become custom properties."""
     plan = outlet.chain.plan(draft.name, outlet.source, draft.envelope)
     draft.plan = plan
-    if not draft.fields.keys() <= plan.fields:
-        draft.fields = _with_custom_properties(draft.fields, plan.fields)
-    custom = draft.fields.get("custom_properties")
-    if custom is not None and not isinstance(custom, dict):
-        draft.fields["custom_properties"] = {"custom_properties": custom}
+    if not plan.typed.issuperset(draft.fields):
+        draft.fields = _with_custom_properties(draft.fields, plan.typed)
     return draft
 
 
@@ -249,7 +254,7 @@ def encode(_: Outlet, __: str, draft: Draft) -> Record:
     """
     plan = draft.plan
     assert plan is not None
-    body = encode_body(draft.fields, _class_of(draft.envelope, plan.event_type))
+    body = encode_body(draft.fields, plan.cls)
     start = (
         f'{{"event_id":"{draft.event_id}{plan.head}{draft.event_time}{plan.tail}'
         f"{draft.sequence}"
@@ -318,25 +323,23 @@ def apply_protections(
     protections: Mapping[str, Protection], fields: dict[str, Any]
 ) -> None:
     """Apply policies to the fields and to the custom properties among them."""
-    for name, protection in protections.items():
-        if name in fields:
-            _protect_one(fields, name, protection)
+    _apply(protections, fields)
     custom = fields.get("custom_properties")
     if custom and not protections.keys().isdisjoint(custom):
         fields["custom_properties"] = custom = dict(custom)
-        for name in protections.keys() & custom.keys():
-            _protect_one(custom, name, protections[name])
+        _apply(protections, custom)
 
 
-def _protect_one(fields: dict[str, Any], name: str, protection: Protection) -> None:
-    value = fields[name]
-    if value is None:
-        return
-    protected = protection(value)
-    if protected is DROP:
-        del fields[name]
-    else:
-        fields[name] = protected
+def _apply(protections: Mapping[str, Protection], fields: dict[str, Any]) -> None:
+    for name, protection in protections.items():
+        value = fields.get(name)
+        if value is None:
+            continue
+        protected = protection(value)
+        if protected is DROP:
+            del fields[name]
+        elif protected is not value:
+            fields[name] = protected
 
 
 def _class_of(envelope: BaseEvent | None, event_type: EventType) -> type[BaseEvent]:
@@ -356,11 +359,10 @@ def _with_custom_properties(
 ) -> dict[str, Any]:
     typed = {name: value for name, value in fields.items() if name in known}
     extra = {name: value for name, value in fields.items() if name not in known}
-    given = typed.get("custom_properties")
+    given = extra.get("custom_properties")
     if isinstance(given, dict):
+        del extra["custom_properties"]
         extra = {**given, **extra}
-    elif given is not None:
-        extra["custom_properties"] = given
     typed["custom_properties"] = extra
     return typed
 
@@ -382,7 +384,7 @@ def _json(text: object) -> str:
 
 def _event_id(event: BaseEvent) -> str:
     if event.event_id is None:
-        return str(uuid_utils.uuid7())
+        return str(uuid7())
     try:
         return str(uuid.UUID(str(event.event_id)))
     except ValueError:

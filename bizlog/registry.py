@@ -10,8 +10,7 @@ the CDM names plus everything registered. No I/O; the default registry is filled
 from __future__ import annotations
 
 import re
-import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
@@ -46,7 +45,6 @@ class EventType(msgspec.Struct, frozen=True, eq=False):
     catalogued: bool
 
 
-_registries: weakref.WeakSet[Registry] = weakref.WeakSet()
 _default: Registry | None = None
 
 
@@ -57,14 +55,20 @@ class Registry:
     Args:
         parent: Where names that are unknown here are looked up; by default bizlog's
             own registry, which knows the CDM names.
+
+    Attributes:
+        generation: Counts registrations everywhere. What was resolved before the last
+            one may be stale: a registry finds names in its parent, too.
     """
+
+    generation: ClassVar[int] = 0
 
     def __init__(self, parent: Registry | None = None) -> None:
         self._parent = parent or _default
         self._types: dict[str, EventType] = {}
         self._families: dict[str, type[BaseEvent]] = {}
         self._resolved: dict[str, EventType] = {}
-        _registries.add(self)
+        self._resolved_of = Registry.generation
 
     def add_family(
         self, prefix: str, cls: type[BaseEvent], names: Iterable[str] = ()
@@ -98,8 +102,7 @@ class Registry:
                 f"{'.'.join(_identity(cls))}, or give it a Registry of its own"
             )
         self._types[event_type] = EventType(event_type, cls, version, True)
-        for known in _registries:  # children cache what they found in a parent
-            known._resolved.clear()
+        Registry.generation += 1
 
     @property
     def names(self) -> list[str]:
@@ -115,6 +118,9 @@ class Registry:
             InvalidEventError: The name is no event name.
             UnknownEventError: `strict`, and the name is not in the catalogue.
         """
+        if self._resolved_of != Registry.generation:
+            self._resolved_of = Registry.generation
+            self._resolved.clear()
         found = self._resolved.get(name) or self._resolve(name)
         if strict and not found.catalogued:
             raise UnknownEventError(
