@@ -186,7 +186,6 @@ class BusinessTelemetryClient:
         self,
         method: str,
         state: Any,
-        *,
         source: str | None = None,
         chain: Sequence[Callable[..., Any]] = DEFAULT_CHAIN,
     ) -> Record | None:
@@ -200,7 +199,8 @@ class BusinessTelemetryClient:
             state: structlog's event dictionary, ours to change; its `event` is the
                 event's name.
             source: `event_source`, where it is not the client's.
-            chain: The processors; the last one returns the `Record`.
+            chain: The processors; the last one returns the `Record`. The default ones
+                take a plain event in one step.
 
         Returns:
             The record, or None where the event was refused or dropped.
@@ -211,6 +211,10 @@ class BusinessTelemetryClient:
         self._offered += 1
         outlet = self._outlets.get(source) or self._outlet(source)
         try:
+            if chain is DEFAULT_CHAIN:
+                record = processors.encode_directly(outlet, state)
+                if record is not None:
+                    return record if self._queue.offer(record) else None
             for processor in chain:
                 state = processor(outlet, method, state)
             return state if self._queue.offer(state) else None

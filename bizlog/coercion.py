@@ -69,7 +69,7 @@ def encode_body(fields: dict[str, Any], cls: type[BaseEvent]) -> bytes:
         event = msgspec.convert(fields, cls)
     except msgspec.ValidationError:
         event = _convert_coerced(fields, cls)
-    for name in _nested_fields(cls):
+    for name in nested_fields(cls):
         if fields.get(name):
             merged = _with_unknown_keys(fields[name], getattr(event, name))
             setattr(event, name, merged)
@@ -188,7 +188,8 @@ def _coercion_of_struct(cls: type[Any]) -> Coercion:
 
 
 @functools.cache
-def _nested_fields(cls: type[BaseEvent]) -> tuple[str, ...]:
+def nested_fields(cls: type[BaseEvent]) -> tuple[str, ...]:
+    """Name the fields that hold structs, whose unknown keys must survive."""
     info = msgspec.inspect.type_info(cls)
     assert isinstance(info, msgspec.inspect.StructType)
     return tuple(field.name for field in info.fields if _holds_struct(field.type))

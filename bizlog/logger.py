@@ -72,7 +72,7 @@ class BusinessLogger(BoundLoggerBase):
             state["event"] = event
         else:
             state = _uncommon_state(event, args, state)
-        client.emit("info", state, source=origin.source, chain=self._processors)
+        client.emit("info", state, origin.source, self._processors)
 
     debug = info
     warning = warn = info
@@ -139,7 +139,7 @@ def get_logger(
     first, *rest = DEFAULT_CHAIN
     logger = structlog.wrap_logger(
         Origin(client, source),
-        processors=[first, *processors, *rest],
+        processors=(first, *processors, *rest) if processors else DEFAULT_CHAIN,
         wrapper_class=BusinessLogger,
         context_class=dict,
         cache_logger_on_first_use=False,
