@@ -121,7 +121,7 @@ class BusinessTelemetryClient:
         self.settings = settings
         self._offered = 0
         self._rejected = 0
-        self._dropped = Counts("processor")
+        self._dropped = Counts("processor", "interrupted")
         self.chain = processors.Chain(
             source=settings.source,
             environment=settings.environment,
@@ -224,6 +224,9 @@ class BusinessTelemetryClient:
             self._reject(outlet, state, error)
         except Exception as error:  # noqa: BLE001  # never into the caller
             self._reject(outlet, state, InvalidEventError(describe_error(error)))
+        except BaseException:
+            self._dropped.add("interrupted")
+            raise
         return None
 
     def _outlet(self, source: str | None) -> Outlet:
@@ -237,7 +240,10 @@ class BusinessTelemetryClient:
         if len(rejected) >= REJECTED_LIMIT:
             return
         now = wall_clock()
-        record = processors.describe_rejected(outlet, state)
+        try:
+            record = processors.describe_rejected(outlet, state)
+        except Exception:  # noqa: BLE001  # values that cannot even be looked at
+            record = b"null"
         rejected.append(
             DeadLetter(
                 reason=error.reason,

@@ -53,7 +53,7 @@ class BusinessLogger(BoundLoggerBase):
     _logger: Origin
     _context: dict[str, Any]
 
-    def info(self, event: str | BaseEvent, /, *args: Any, **fields: Any) -> None:
+    def info(self, event: str | BaseEvent = "", /, *args: Any, **fields: Any) -> None:
         """
         Emit an event.
 

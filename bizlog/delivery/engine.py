@@ -117,13 +117,13 @@ class Engine:
         await self._closing.wait()
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.wait(tasks, timeout=GRACE_SECONDS)
         self.pump.abandon("not delivered before the shutdown deadline")
         stops = [asyncio.create_task(lane.stop()) for lane in self.pump.lanes]
         await asyncio.wait(stops, timeout=GRACE_SECONDS)
 
-    def _submit(self, call: Coroutine[Any, Any, None], timeout: float) -> bool:
-        """Run a coroutine on the loop and wait for it; False when time runs out."""
+    def _submit(self, call: Coroutine[Any, Any, bool], timeout: float) -> bool:
+        """Run a coroutine on the loop; False also when time runs out."""
         if self._loop is None:
             call.close()
             return False
@@ -133,11 +133,10 @@ class Engine:
             call.close()
             return False
         try:
-            future.result(timeout)
+            return future.result(timeout)
         except (TimeoutError, concurrent.futures.CancelledError):
             future.cancel()
             return False
-        return True
 
     def flush(self, timeout: float) -> bool:
         """
@@ -147,8 +146,8 @@ class Engine:
             timeout: Seconds to wait.
 
         Returns:
-            Whether that happened in time. On bizlog's own thread (inside a sink) it
-            cannot be waited for, and the answer is False.
+            Whether that happened in time and no sink failed to flush. On bizlog's own
+            thread (inside a sink) it cannot be waited for, and the answer is False.
         """
         if self._closed.is_set() or self._on_own_thread():
             return self._closed.is_set()
@@ -201,6 +200,15 @@ class Engine:
         self.pump.abandon("bizlog's thread was not available at shutdown")
         self._closed.set()
 
+    def begin_flush(self) -> None:
+        """Start flushing without waiting for it."""
+        if self._loop is not None and self._pid == os.getpid():
+            call = self.pump.flush()
+            try:
+                asyncio.run_coroutine_threadsafe(call, self._loop)
+            except RuntimeError:
+                call.close()
+
     def at_exit(self, deadline: float) -> None:
         """Shut down within what is left of a deadline, in the process that started."""
         if self._pid == os.getpid():
@@ -222,6 +230,8 @@ def _shut_down_all() -> None:
     if engines:
         longest = max(engine.shutdown_timeout for engine in engines)
         deadline = time.monotonic() + longest
+        for engine in engines:
+            engine.begin_flush()  # all at the same time, before waiting for the first
         for engine in engines:
             engine.at_exit(deadline)
 

@@ -73,7 +73,7 @@ class Lane:
         self._in_flight: Batch | None = None
         self._started = False
         self._flush_to = 0
-        self._flush_waiters: list[asyncio.Future[None]] = []
+        self._flush_waiters: list[asyncio.Future[bool]] = []
         self.abandoned = False
         self.not_routed = 0
         self.delivered = 0
@@ -95,13 +95,13 @@ class Lane:
         self.batcher.add(events, size, self._clock())
         self._changed.set()
 
-    async def flush(self) -> None:
-        """Settle all that the journal holds now, then flush the sink."""
-        waiter = asyncio.get_running_loop().create_future()
+    async def flush(self) -> bool:
+        """Settle all that the journal holds now; say whether the sink could flush."""
+        waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._flush_to = self._journal.end
         self._flush_waiters.append(waiter)
         self._changed.set()
-        await waiter
+        return await waiter
 
     async def run(self) -> None:
         """Deliver batches until cancelled."""
@@ -132,19 +132,20 @@ class Lane:
 
     async def _finish_flush(self) -> None:
         waiters, self._flush_waiters = self._flush_waiters, []
-        if self._started:
-            await self._call("flush", self._sink.flush())
+        flushed = not self._started or await self._call("flush", self._sink.flush())
         for waiter in waiters:
             if not waiter.done():
-                waiter.set_result(None)
+                waiter.set_result(flushed)
 
-    async def _call(self, what: str, call: Coroutine[Any, Any, None]) -> None:
+    async def _call(self, what: str, call: Coroutine[Any, Any, None]) -> bool:
         answer = await self._guarded(call)
-        if isinstance(answer, BaseException):
-            diagnostics.report(
-                f"{self.name}.{what}",
-                f"sink {self.name!r} failed in {what}: {describe_error(answer)}",
-            )
+        if not isinstance(answer, BaseException):
+            return True
+        diagnostics.report(
+            f"{self.name}.{what}",
+            f"sink {self.name!r} failed in {what}: {describe_error(answer)}",
+        )
+        return False
 
     async def _guarded(self, call: Coroutine[Any, Any, T]) -> T | BaseException:
         # A sink is foreign code: whatever it raises is an answer, so that this lane

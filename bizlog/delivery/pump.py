@@ -161,13 +161,13 @@ class Pump:
             f"({describe_error(error)})",
         )
 
-    async def flush(self) -> None:
-        """Settle all that was offered until now, and flush the sinks."""
+    async def flush(self) -> bool:
+        """Settle all that was offered until now; say whether all sinks could flush."""
         while len(self._queue):
             if not self._move():
                 await asyncio.sleep(0.001)  # no room: wait for the lanes
         await self._bury_rejected()
-        await asyncio.gather(*(lane.flush() for lane in self.lanes))
+        return all(await asyncio.gather(*(lane.flush() for lane in self.lanes)))
 
     def abandon(self, reason: str) -> None:
         """Put everything that is left into the dead letters; the deadline has passed."""
