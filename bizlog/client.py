@@ -22,6 +22,7 @@ import structlog
 
 from bizlog import diagnostics, processors
 from bizlog._wording import describe_error
+from bizlog.coercion import payload_fields
 from bizlog.delivery.dead_letters import DeadLetter, DeadLetterFolder, wall_clock
 from bizlog.delivery.engine import Engine
 from bizlog.delivery.journal import MemoryJournal
@@ -176,7 +177,7 @@ class BusinessTelemetryClient:
             batcher=Batcher(batch_size, route.sink.max_bytes, interval),
             sink_timeout=self.settings.sink_timeout,
             dead_letters=self._dead_letters,
-            on_progress=lambda: self._engine.pump.on_progress(),
+            on_progress=lambda: self._engine.pump.on_progress(),  # noqa: PLW0108  # a fork makes a new pump
             clock=time.monotonic,
         )
 
@@ -369,7 +370,7 @@ def event_state(event: BaseEvent | str, fields: dict[str, Any]) -> dict[str, Any
         fields = dict(fields)
         processors.set_aside(fields, ("event",))
         return {**fields, "event": event}
-    named = processors.payload_fields(type(event)) | {"event_time"}
+    named = payload_fields(type(event)) | {"event_time"}
     values = {name: getattr(event, name) for name in named}
     return {
         **{name: value for name, value in values.items() if value is not None},
@@ -456,7 +457,9 @@ def _configure_implicitly() -> BusinessTelemetryClient:
     except (ConfigurationError, ImportError) as error:
         diagnostics.logger.error("bizlog: not configured: %s", error)
         fresh = BusinessTelemetryClient.__new__(BusinessTelemetryClient)
-        fresh._set_up(Settings(source="unknown", sinks=(_UnavailableSink(),)))
+        fresh._set_up(  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # its own
+            Settings(source="unknown", sinks=(_UnavailableSink(),))
+        )
     # Another thread may have been faster; its client stays, this one never started.
     _default = _default or fresh
     return _default

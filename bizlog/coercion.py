@@ -2,20 +2,19 @@
 From a caller's values to the JSON of a typed event: validate, coerce, encode. No I/O.
 
 The quick way is one msgspec conversion and one encoding. Where the conversion refuses,
-the values that the wire format accepts in other clothes are coerced (ids given as int or
-UUID, enums, numbers of other libraries) and it is tried once more; what is refused then
-breaks the schema. Money stays a Decimal and is written as an exact JSON number.
+the values that the wire format accepts in other clothes are coerced (ids given as int
+or UUID, enums, numbers of other libraries) and it is tried once more; what is refused
+then breaks the schema. Money stays a Decimal and is written as an exact JSON number.
 """
 
 from __future__ import annotations
 
 import enum
-import functools
 import operator
 import uuid
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 import msgspec
 import orjson
@@ -35,6 +34,14 @@ _ENVELOPE = frozenset(BaseEvent.__struct_fields__) - {
 UNKNOWN_TYPE_CHARACTERS = 256
 
 Coercion: TypeAlias = Callable[[Any], Any]
+F = TypeVar("F", bound=Callable[..., Any])
+
+if TYPE_CHECKING:
+    # functools.cache, which wants Hashable: mypy takes no class for one.
+    def cache(function: F) -> F: ...  # noqa: D103
+
+else:
+    from functools import cache
 
 
 def _encode_unknown(value: object) -> Any:
@@ -48,7 +55,7 @@ encode_json = msgspec.json.Encoder(
 ).encode
 
 
-@functools.cache
+@cache
 def payload_fields(cls: type[BaseEvent]) -> frozenset[str]:
     """Name the properties that a class types, without the envelope."""
     return frozenset(cls.__struct_fields__) - _ENVELOPE
@@ -114,7 +121,7 @@ def _as_integer(value: Any) -> Any:
         return value
     try:
         return operator.index(value)
-    except Exception:
+    except Exception:  # noqa: BLE001  # the value's own __index__
         return value
 
 
@@ -129,10 +136,10 @@ def _as_number(value: Any) -> Any:
 
 
 def _is_real(value: Any) -> bool:
-    return hasattr(type(value), "__float__")
+    return hasattr(cast("object", type(value)), "__float__")
 
 
-@functools.cache
+@cache
 def _coercions(cls: type[BaseEvent]) -> dict[str, Coercion]:
     info = msgspec.inspect.type_info(cls)
     assert isinstance(info, msgspec.inspect.StructType)
@@ -140,7 +147,7 @@ def _coercions(cls: type[BaseEvent]) -> dict[str, Coercion]:
     return {name: coercion for name, coercion in found.items() if coercion}
 
 
-def _coercion(name: str, kind: msgspec.inspect.Type) -> Coercion | None:
+def _coercion(name: str, kind: msgspec.inspect.Type) -> Coercion | None:  # noqa: PLR0911  # one for each kind of type
     match kind:
         case msgspec.inspect.Metadata():
             return _coercion(name, kind.type)
@@ -187,7 +194,7 @@ def _coercion_of_struct(cls: type[Any]) -> Coercion:
     return coerce
 
 
-@functools.cache
+@cache
 def nested_fields(cls: type[BaseEvent]) -> tuple[str, ...]:
     """Name the fields that hold structs, whose unknown keys must survive."""
     info = msgspec.inspect.type_info(cls)

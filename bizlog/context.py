@@ -27,7 +27,7 @@ import msgspec
 import uuid_utils
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+    from collections.abc import AsyncGenerator, Callable, Generator
     from types import TracebackType
 
 F = TypeVar("F", bound="Callable[..., Any]")
@@ -121,7 +121,7 @@ class Scope:
     ) -> None:
         self.__exit__(kind, error, traceback)
 
-    def __call__(self, function: F) -> F:
+    def __call__(self, function: F) -> F:  # noqa: D102  # the class's docstring has it
         if inspect.isasyncgenfunction(function):
             wrapper: Any = self._wrap_async_generator(function)
         elif inspect.isgeneratorfunction(function):
@@ -205,7 +205,7 @@ class _Suspended:
         self._inner = state
 
     @contextmanager
-    def resumed(self) -> Iterator[None]:
+    def resumed(self) -> Generator[None]:
         outer = _state.get()
         _state.set(self._inner)
         try:

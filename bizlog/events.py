@@ -7,7 +7,8 @@ privacy policy that applies by default. The same metadata feeds every schema art
     class LoanApproved(bizlog.BaseEvent, event_type="loan.approved", version=2):
         amount: Annotated[Decimal, bizlog.describe("Amount approved.", unit="EUR")]
 
-Source: the seed's event schema; `schema_version`, `producer_id` and `sequence` are ours.
+Source: the seed's event schema; `schema_version`, `producer_id` and `sequence` are
+ours.
 """
 
 from __future__ import annotations
@@ -68,23 +69,32 @@ class EventMeta(msgspec.StructMeta):
         registry: Registry = registry,
         **config: Any,
     ) -> Any:
+        """Build an event class; `BaseEvent` describes the keywords."""
         for field in namespace.get("__annotations__", {}):
             default = namespace.get(field)
             if field != "event_type" and _is_immutable_default(default):
                 # msgspec's omit_defaults leaves out a value that *is* the default,
                 # yet only null may be absent on the wire; what comes from a factory
                 # is always written.
-                namespace[field] = msgspec.field(default_factory=lambda d=default: d)
+                namespace[field] = msgspec.field(
+                    default_factory=lambda d=default: d  # type: ignore[misc]  # of any type
+                )
+        if event_type is not None:
+            namespace.setdefault("__annotations__", {})["event_type"] = str
+            namespace["event_type"] = event_type
         cls: Any = super().__new__(
             mcls, name, bases, namespace, kw_only=True, omit_defaults=True, **config
         )
-        cls.__event_type__ = event_type
         if event_type is not None:
             registry.register(cls, event_type, version)
         return cls
 
     def __init__(
-        cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **_: Any
+        cls,  # noqa: N805  # a metaclass
+        name: str,
+        bases: tuple[type, ...],
+        namespace: dict[str, Any],
+        **_: Any,
     ) -> None:
         super().__init__(name, bases, namespace)
 
@@ -118,8 +128,6 @@ class BaseEvent(_EventStruct):
     written as `schema_version` (default 1), `registry` takes another catalogue.
     Types are checked when the event is emitted, not when it is constructed.
     """
-
-    __event_type__: ClassVar[str | None] = None
 
     event_id: Annotated[str | None, describe("UUID of the event.")] = None
     event_type: Annotated[str, describe("What happened, as `family.action`.")] = ""
@@ -187,9 +195,9 @@ class ProductEvent(BaseEvent):
     search_results_count: Annotated[
         int | None, describe("How many products were found.", unit="items")
     ] = None
-    ai_assisted: Annotated[
-        bool | None, describe("Whether an AI agent took part.")
-    ] = None
+    ai_assisted: Annotated[bool | None, describe("Whether an AI agent took part.")] = (
+        None
+    )
 
 
 class OrderEvent(BaseEvent):

@@ -6,7 +6,7 @@ The errors bizlog raises, and nothing else leaves it.
   x RegistrationError       an event type that cannot be registered
   x InvalidEventError       an event that breaks its schema (raised in development only)
     + UnknownEventError     strict mode: a name outside the catalogue
-  x MissingExtraError       a sink whose packages are not installed (also an ImportError)
+  x MissingExtraError       a sink's packages are not installed (also an ImportError)
   x SinkError               raised by sinks towards the engine, never towards a caller
     + RetryableSinkError    the whole batch may be sent again
     + PermanentSinkError    the whole batch is refused for good

@@ -13,14 +13,19 @@ from typing import TYPE_CHECKING, Any, cast
 import structlog
 from structlog import BoundLoggerBase
 
-from bizlog.client import DEFAULT_CHAIN, BusinessTelemetryClient, default_client
-from bizlog.client import event_state
-from bizlog.events import BaseEvent
+from bizlog.client import (
+    DEFAULT_CHAIN,
+    BusinessTelemetryClient,
+    default_client,
+    event_state,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from structlog.typing import Processor
+
+    from bizlog.events import BaseEvent
 
 
 class Origin:
@@ -52,6 +57,7 @@ class BusinessLogger(BoundLoggerBase):
 
     _logger: Origin
     _context: dict[str, Any]
+    _processors: Sequence[Processor]
 
     def info(self, event: str | BaseEvent = "", /, *args: Any, **fields: Any) -> None:
         """
@@ -82,7 +88,12 @@ class BusinessLogger(BoundLoggerBase):
     msg = info
 
     def log(
-        self, level: object, event: str | BaseEvent, /, *args: Any, **fields: Any
+        self,
+        level: object,  # noqa: ARG002  # structlog's signature
+        event: str | BaseEvent,
+        /,
+        *args: Any,
+        **fields: Any,
     ) -> None:
         """Emit an event; the level is not stored."""
         self.info(event, *args, **fields)
@@ -98,7 +109,12 @@ class BusinessLogger(BoundLoggerBase):
     aexception = ainfo
 
     async def alog(
-        self, level: object, event: str | BaseEvent, /, *args: Any, **fields: Any
+        self,
+        level: object,  # noqa: ARG002  # structlog's signature
+        event: str | BaseEvent,
+        /,
+        *args: Any,
+        **fields: Any,
     ) -> None:
         """Emit an event; the level is not stored."""
         self.info(event, *args, **fields)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import hmac
 import re
 import secrets
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import msgspec
 
@@ -115,4 +115,5 @@ def _tag(field_type: msgspec.inspect.Type) -> str | None:
         return next(filter(None, map(_tag, field_type.types)), None)
     if not isinstance(field_type, msgspec.inspect.Metadata):
         return None
-    return (field_type.extra or {}).get("privacy")
+    extra = cast("dict[str, Any] | None", field_type.extra)  # pyright: ignore[reportUnknownMemberType]  # a bare dict in msgspec's stub
+    return (extra or {}).get("privacy")

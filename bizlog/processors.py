@@ -181,7 +181,8 @@ class Chain:
     def _head(self, name: str, source: str | None, envelope: BaseEvent | None) -> str:
         chosen = (envelope and envelope.event_source) or source or self.source
         return (
-            f'","event_type":{_json(name)},"event_source":{_json(chosen)},"event_time":"'
+            f'","event_type":{_json(name)},"event_source":{_json(chosen)},'
+            '"event_time":"'
         )
 
     def _tail(self, event_type: EventType, envelope: BaseEvent | None) -> str:
@@ -198,10 +199,14 @@ class Outlet(Protocol):
     """The logger that the chain wraps: where records go, and what they start from."""
 
     @property
-    def chain(self) -> Chain: ...
+    def chain(self) -> Chain:
+        """What the processors know about the process."""
+        ...
 
     @property
-    def source(self) -> str | None: ...
+    def source(self) -> str | None:
+        """`event_source` of the events, or None for the chain's."""
+        ...
 
 
 def add_context(
@@ -333,7 +338,7 @@ def describe_rejected(outlet: Outlet, state: Any) -> bytes:
         written is replaced by its type.
     """
     draft = state if isinstance(state, Draft) else None
-    fields = dict(draft.fields if draft else state)
+    fields: dict[str, Any] = dict(state.fields if isinstance(state, Draft) else state)
     name = draft.name if draft else fields.pop("event", "")
     fields.pop(ENVELOPE_KEY, None)
     apply_protections(_protections_for(outlet.chain, name), fields)
@@ -360,7 +365,7 @@ def _encode_somehow(fields: dict[Any, Any]) -> bytes:
     try:
         body = encode_json(fields)
         orjson.loads(body)
-    except Exception:
+    except Exception:  # noqa: BLE001  # a value's own methods
         kept = {str(name): _writable(value) for name, value in fields.items()}
         return encode_json(kept)
     return body
@@ -369,7 +374,7 @@ def _encode_somehow(fields: dict[Any, Any]) -> bytes:
 def _writable(value: Any) -> Any:
     try:
         orjson.loads(encode_json(value))
-    except Exception:
+    except Exception:  # noqa: BLE001  # a value's own methods
         return f"<{type(value).__name__}>"
     return value
 
@@ -417,7 +422,7 @@ def _with_custom_properties(
     given = extra.get("custom_properties")
     if isinstance(given, dict):
         del extra["custom_properties"]
-        extra = {**given, **extra}
+        extra = {**cast("dict[Any, Any]", given), **extra}
     typed["custom_properties"] = extra
     return typed
 
@@ -425,6 +430,8 @@ def _with_custom_properties(
 def set_aside(fields: dict[str, Any], names: Iterable[str]) -> None:
     """Move properties whose names are taken into `custom_properties`, in place."""
     aside = {name: fields.pop(name) for name in names if name in fields}
+    if not aside:
+        return
     given = fields.get("custom_properties")
     if isinstance(given, dict):
         aside = {**cast("dict[str, Any]", given), **aside}

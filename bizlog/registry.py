@@ -77,7 +77,7 @@ class Registry:
         self._families[prefix] = cls
         for name in names:
             full = f"{prefix}.{name}"
-            self._types[full] = EventType(full, cls, 1, True)
+            self._types[full] = EventType(full, cls, 1, catalogued=True)
 
     def register(self, cls: type[BaseEvent], event_type: str, version: int = 1) -> None:
         """
@@ -101,7 +101,7 @@ class Registry:
                 f"{'.'.join(_identity(taken.cls))}: choose another name for "
                 f"{'.'.join(_identity(cls))}, or give it a Registry of its own"
             )
-        self._types[event_type] = EventType(event_type, cls, version, True)
+        self._types[event_type] = EventType(event_type, cls, version, catalogued=True)
         Registry.generation += 1
 
     @property
@@ -131,8 +131,9 @@ class Registry:
 
     def _resolve(self, name: str) -> EventType:
         if not isinstance(name, str) or not name:  # pyright: ignore[reportUnnecessaryIsInstance]  # callers pass anything
+            found = type(name).__name__ if name else f"an empty {type(name).__name__}"
             raise InvalidEventError(
-                f"expected the name of an event, got {type(name).__name__}",
+                f"expected the name of an event, got {found}",
                 "$.event_type",
             )
         found = self._lookup(name)
@@ -148,10 +149,10 @@ class Registry:
             return registered
         family = self._families.get(name.partition(".")[0])
         if family:
-            return EventType(name, family, 1, False)
+            return EventType(name, family, 1, catalogued=False)
         if self._parent:
             return self._parent.resolve(name)
-        return EventType(name, self._families[""], 1, False)
+        return EventType(name, self._families[""], 1, catalogued=False)
 
 
 def _identity(cls: type[Any]) -> tuple[str, str]:

@@ -240,7 +240,8 @@ def _check(name: str, origin: str, value: Any, problems: list[str]) -> Any:
         return msgspec.convert(value, _types()[name], strict=not lax)
     except msgspec.ValidationError as error:
         reason, _ = validation_reason(error)
-        return _refuse(name, origin, value, problems, reason)
+        _refuse(name, origin, value, problems, reason)
+        return None
 
 
 def _types() -> dict[str, Any]:
@@ -267,7 +268,8 @@ def _check_sinks(
     origin: str, value: Any, problems: list[str]
 ) -> tuple[BaseSink, ...] | None:
     if isinstance(value, str | Mapping) or not isinstance(value, Sequence):
-        return _refuse("sinks", origin, value, problems)
+        _refuse("sinks", origin, cast("object", value), problems)
+        return None
     if not value:
         problems.append(
             f"sinks ({origin}): the list is empty; name at least one sink, or 'null:' "
@@ -279,7 +281,7 @@ def _check_sinks(
             built.append(make_sink(spec))
         except BizlogError as error:
             problems.append(f"sinks[{index}] ({origin}): {error}")
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # the sink's own constructor
             kind = type(error).__name__
             problems.append(f"sinks[{index}] ({origin}): {kind}: {error}")
     return tuple(built)
@@ -288,7 +290,8 @@ def _check_sinks(
 def _check_key(origin: str, value: Any, problems: list[str]) -> bytes | None:
     key = value.encode() if isinstance(value, str) else value
     if not isinstance(key, bytes) or len(key) < HASH_KEY_BYTES:
-        return _refuse("hash_key", origin, value, problems)
+        _refuse("hash_key", origin, value, problems)
+        return None
     return key
 
 
@@ -296,7 +299,8 @@ def _check_privacy(
     origin: str, value: Any, problems: list[str]
 ) -> dict[str, str] | None:
     if not isinstance(value, Mapping):
-        return _refuse("privacy", origin, value, problems)
+        _refuse("privacy", origin, value, problems)
+        return None
     policies = cast("Mapping[object, object]", value)
     for name, policy in policies.items():
         if not (isinstance(policy, str) and is_policy(policy)):

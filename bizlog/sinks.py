@@ -171,7 +171,7 @@ class BaseSink:
         for index, event in enumerate(events):
             try:
                 await self.send(event)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  # the sink's own send
                 rejected.append(Rejection(index, describe_error(error)))
         return SendResult(rejected=tuple(rejected))
 
@@ -223,11 +223,20 @@ class BaseSink:
 class SeedSink(Protocol):
     """The seed's interface, for sinks that do not inherit from `BaseSink`."""
 
-    async def start(self) -> None: ...
-    async def stop(self) -> None: ...
-    async def send(self, event: Event) -> Any: ...
-    async def send_batch(self, events: list[Event]) -> Any: ...
-    async def flush(self) -> None: ...
+    async def start(self) -> None:
+        """Open what the sink needs."""
+
+    async def stop(self) -> None:
+        """Close it."""
+
+    async def send(self, event: Event) -> Any:
+        """Send one event."""
+
+    async def send_batch(self, events: list[Event]) -> Any:
+        """Send several events."""
+
+    async def flush(self) -> None:
+        """Make durable what was sent."""
 
 
 def _default_name(cls: type) -> str:

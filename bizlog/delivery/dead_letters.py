@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,6 +66,9 @@ class DeadLetterFolder:
 
     def __init__(self, folder: str | os.PathLike[str], producer_id: str) -> None:
         self.path = Path(folder) / f"dead-letters-{producer_id}.jsonl"
+        # Lanes write from several threads; what one takes back must be its own. Never
+        # taken on the emit path.
+        self._lock = threading.Lock()
 
     def write(self, letters: Sequence[DeadLetter]) -> None:
         """
@@ -73,11 +77,16 @@ class DeadLetterFolder:
         Raises:
             OSError: The folder cannot be written; nothing was kept.
         """
+        data = msgspec.json.Encoder().encode_lines(letters)
+        with self._lock:
+            self._write(data)
+
+    def _write(self, data: bytes) -> None:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         descriptor = os.open(self.path, flags, 0o600)
         try:
-            _append(descriptor, msgspec.json.Encoder().encode_lines(letters))
+            _append(descriptor, data)
         finally:
             os.close(descriptor)
 

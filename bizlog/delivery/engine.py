@@ -19,11 +19,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from bizlog import diagnostics
-from bizlog._wording import describe_error
 from bizlog.delivery.executor import DaemonExecutor
+from bizlog.delivery.policy import reason_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Collection, Coroutine
 
     from bizlog.delivery.pump import Pump
     from bizlog.delivery.queue import FrontQueue
@@ -31,8 +31,11 @@ if TYPE_CHECKING:
 BLOCKING_THREADS = 4
 
 # What shutdown may take beyond its deadline, to stop the sinks and to write what is
-# left into the dead letters.
-GRACE_SECONDS = 0.25
+# left into the dead letters; of this, what the sinks have to stop in, and what a call
+# that was cancelled has to end in (more than a lane grants its sink).
+GRACE_SECONDS = 0.4
+STOP_SECONDS = 0.2
+CANCEL_SECONDS = 0.08
 
 _running: set[Engine] = set()
 
@@ -60,6 +63,7 @@ class Engine:
         self._close_token = [True]
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._executor: DaemonExecutor | None = None
         self._ready = threading.Event()
         self._closed = threading.Event()
         self._closing: asyncio.Event | None = None
@@ -81,26 +85,35 @@ class Engine:
             self._start_token.pop()
         except IndexError:
             return
-        self._thread = threading.Thread(target=self._run, name="bizlog", daemon=True)
         _running.add(self)
+        thread = threading.Thread(target=self._run, name="bizlog", daemon=True)
         try:
-            self._thread.start()
+            # Here and not on the new thread: a script that ends at once would be in
+            # its exit by then, when no thread can start (3.12).
+            self._executor = DaemonExecutor(BLOCKING_THREADS)
+            self._thread = thread
+            thread.start()
         except RuntimeError:
             # No thread can start while the interpreter exits; the exit hook finds the
             # records in the queue.
             self._thread = None
+            self._ready.set()
 
     def _run(self) -> None:
+        executor = self._executor
+        assert executor is not None
         loop = asyncio.new_event_loop()
-        executor = DaemonExecutor(BLOCKING_THREADS)
         loop.set_default_executor(executor)
+        loop.set_exception_handler(_report_fault)
         self._queue.pump_thread = threading.get_ident()
         self._closing = asyncio.Event()
         self._loop = loop
         self._ready.set()
         try:
             # Not asyncio.run: it would shut the executor down by starting a thread.
-            loop.run_until_complete(self._main())
+            main = loop.create_task(self._main())
+            while not main.done():
+                _run_on(loop, main)
         except BaseException as error:  # noqa: BLE001  # the last line of defence
             diagnostics.report("engine", f"bizlog's thread died: {error!r}")
         finally:
@@ -115,12 +128,11 @@ class Engine:
         for task in tasks:
             task.add_done_callback(_report_crash)
         await self._closing.wait()
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks, timeout=GRACE_SECONDS)
+        await _cancel(tasks)
         self.pump.abandon("not delivered before the shutdown deadline")
         stops = [asyncio.create_task(lane.stop()) for lane in self.pump.lanes]
-        await asyncio.wait(stops, timeout=GRACE_SECONDS)
+        await asyncio.wait(stops, timeout=STOP_SECONDS)
+        await _cancel(asyncio.all_tasks() - {asyncio.current_task()})
 
     def _submit(self, call: Coroutine[Any, Any, bool], timeout: float) -> bool:
         """Run a coroutine on the loop; False also when time runs out."""
@@ -156,7 +168,7 @@ class Engine:
             if not len(self._queue) and not self.pump.rejected:
                 return True
             self._start()
-        if self._thread is None or not self._ready.wait(timeout):
+        if not self._ready.wait(timeout):
             return False
         return self._submit(self.pump.flush(), deadline - time.monotonic())
 
@@ -193,7 +205,7 @@ class Engine:
                 diagnostics.logger.debug("bizlog's loop was closed already")
             if self._on_own_thread():
                 return
-            if self._closed.wait(2 * GRACE_SECONDS):
+            if self._closed.wait(GRACE_SECONDS):
                 self._thread.join(GRACE_SECONDS)
                 return
         # The thread never ran, or a sink blocks its loop: what is left is ours.
@@ -220,9 +232,31 @@ class Engine:
         return self._shutdown_timeout
 
 
+def _run_on(loop: asyncio.AbstractEventLoop, main: asyncio.Task[None]) -> None:
+    try:
+        loop.run_until_complete(main)
+    except (SystemExit, KeyboardInterrupt) as error:
+        # A task that a sink started ends the loop with these; it goes on.
+        diagnostics.report("engine", f"a task of a sink raised {reason_of(error)}")
+
+
+async def _cancel(tasks: Collection[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=CANCEL_SECONDS)
+
+
+def _report_fault(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Keep what asyncio has to say about a sink's tasks out of the host's logs."""
+    error = context.get("exception")
+    why = f" ({reason_of(error)})" if error else ""
+    diagnostics.report("engine.loop", f"{context['message']}{why}")
+
+
 def _report_crash(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()):
-        diagnostics.report("engine", f"a part of bizlog died: {describe_error(error)}")
+        diagnostics.report("engine", f"a part of bizlog died: {reason_of(error)}")
 
 
 def _shut_down_all() -> None:

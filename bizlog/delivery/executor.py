@@ -4,7 +4,9 @@ Threads for blocking calls of sinks that go on working while the interpreter exi
 The stock executor refuses work once the interpreter shuts down, and from 3.12 on no
 thread can be started then; `getaddrinfo` and `asyncio.to_thread` would fail just when
 the last events leave. So the threads are started beforehand, as daemons, and take
-their work from a SimpleQueue (tried on 3.11, 3.12 and 3.13).
+their work from a SimpleQueue (tried on 3.11, 3.12 and 3.13). A call cannot be
+cancelled: one that hangs keeps its thread, so another one is started in its place, as
+long as that is possible; else a sink that hangs would take the threads of all others.
 """
 
 from __future__ import annotations
@@ -12,10 +14,14 @@ from __future__ import annotations
 import queue
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+# As many as the stock executor has at most.
+MOST_THREADS = 32
 
 _Work: TypeAlias = "tuple[Future[Any], Callable[[], Any]]"
 
@@ -25,26 +31,40 @@ class DaemonExecutor(ThreadPoolExecutor):
     An executor for `loop.set_default_executor`; its threads start with it.
 
     Args:
-        threads: How many blocking calls may run at the same time.
+        threads: How many blocking calls may run at the same time, at least.
     """
 
     def __init__(self, threads: int) -> None:
         super().__init__(max_workers=threads)
         self._work: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
-        self._count = threads
-        for number in range(threads):
-            name = f"bizlog-blocking-{number}"
-            threading.Thread(target=self._serve, name=name, daemon=True).start()
+        self._count = 0
+        self._unfinished = 0
+        for _ in range(threads):
+            self._add_thread()
+
+    def _add_thread(self) -> None:
+        name = f"bizlog-blocking-{self._count}"
+        threading.Thread(target=self._serve, name=name, daemon=True).start()
+        self._count += 1
 
     def submit(
         self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> Future[Any]:
         """Hand a call to the threads; works during interpreter exit, too."""
         future: Future[Any] = Future()
+        self._unfinished += 1
         self._work.put((future, lambda: fn(*args, **kwargs)))
+        if self._count < min(self._unfinished, MOST_THREADS):
+            with suppress(RuntimeError):  # the interpreter exits: wait for a free one
+                self._add_thread()
         return future
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+    def shutdown(  # the base class's signature
+        self,
+        wait: bool = True,  # noqa: FBT001, FBT002
+        *,
+        cancel_futures: bool = False,
+    ) -> None:
         """Do nothing: the loop calls this while work may still run; see `retire`."""
 
     def retire(self) -> None:
@@ -54,11 +74,14 @@ class DaemonExecutor(ThreadPoolExecutor):
 
     def _serve(self) -> None:
         while (work := self._work.get()) is not None:
-            future, call = work
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                future.set_result(call())
-            except BaseException as error:  # noqa: BLE001  # it belongs to the waiter
-                future.set_exception(error)
-            del work, future, call  # keep nothing alive while waiting
+            _work_off(*work)
+            self._unfinished -= 1
+            del work  # keep nothing alive while waiting
+
+
+def _work_off(future: Future[Any], call: Callable[[], Any]) -> None:
+    if future.set_running_or_notify_cancel():
+        try:
+            future.set_result(call())
+        except BaseException as error:  # noqa: BLE001  # it belongs to the waiter
+            future.set_exception(error)

@@ -10,26 +10,26 @@ nothing but its own lane.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from bizlog import diagnostics
-from bizlog._wording import describe_error
 from bizlog.delivery.dead_letters import DeadLetter, wall_clock
-from bizlog.delivery.policy import Refusal, refusals
+from bizlog.delivery.policy import Refusal, reason_of, refusals
 from bizlog.ledger import Counts
 from bizlog.sinks import ACCEPTED, Batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from bizlog.delivery.dead_letters import DeadLetterFolder
     from bizlog.delivery.journal import Journal
     from bizlog.delivery.policy import Batcher
     from bizlog.sinks import Record, Route
 
-T = TypeVar("T")
+# What a call that was cancelled gets to end in; then it is left to itself.
+CANCEL_SECONDS = 0.05
 
 
 class Lane:
@@ -88,7 +88,9 @@ class Lane:
     @property
     def pending(self) -> int:
         """Records of the journal that are not settled."""
-        return self._journal.end - self.settled
+        batch = self._in_flight
+        flying = batch.last - batch.first + 1 if batch else 0
+        return self._journal.end - self._next + flying
 
     def notify(self, events: int, size: int) -> None:
         """Learn that records were appended to the journal."""
@@ -104,8 +106,8 @@ class Lane:
         return await waiter
 
     async def run(self) -> None:
-        """Deliver batches until cancelled."""
-        while True:
+        """Deliver batches until cancelled, or abandoned by another thread."""
+        while not self.abandoned:
             await self._until_due()
             await self._deliver_next()
 
@@ -113,7 +115,7 @@ class Lane:
         """Stop the sink; called after `run` has ended."""
         if self._started:
             self._started = False
-            await self._call("stop", self._sink.stop())
+            await self._call("stop", self._sink.stop)
 
     async def _until_due(self) -> None:
         while True:
@@ -132,41 +134,41 @@ class Lane:
 
     async def _finish_flush(self) -> None:
         waiters, self._flush_waiters = self._flush_waiters, []
-        flushed = not self._started or await self._call("flush", self._sink.flush())
+        flushed = not self._started or await self._call("flush", self._sink.flush)
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(flushed)
 
-    async def _call(self, what: str, call: Coroutine[Any, Any, None]) -> bool:
-        answer = await self._guarded(call)
+    async def _call(self, what: str, method: Callable[[], Awaitable[None]]) -> bool:
+        answer = await self._guarded(method)
         if not isinstance(answer, BaseException):
             return True
         diagnostics.report(
             f"{self.name}.{what}",
-            f"sink {self.name!r} failed in {what}: {describe_error(answer)}",
+            f"sink {self.name!r} failed in {what}: {reason_of(answer)}",
         )
         return False
 
-    async def _guarded(self, call: Coroutine[Any, Any, T]) -> T | BaseException:
+    async def _guarded(self, method: Callable[..., Awaitable[Any]], *args: Any) -> Any:
         # A sink is foreign code: whatever it raises is an answer, so that this lane
-        # lives on. Only our own cancellation goes through.
+        # lives on, and a call that does not even end when it is cancelled is left to
+        # itself. A task of its own keeps its cancellations from ours.
+        task = asyncio.create_task(_answer(method, args))
         try:
-            return await asyncio.wait_for(call, self._timeout)
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task and task.cancelling():
-                raise
-            return error
-        except TimeoutError:
-            return TimeoutError(f"no answer within {self._timeout:g} s")
-        except BaseException as error:  # noqa: BLE001  # see above
-            return error
+            await asyncio.wait((task,), timeout=self._timeout)
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait((task,), timeout=CANCEL_SECONDS)
+        if task.done() and not task.cancelled():
+            return task.result()
+        if task.cancelled() and not task.cancelling():
+            return asyncio.CancelledError()
+        return TimeoutError(f"no answer within {self._timeout:g} s")
 
     async def _deliver_next(self) -> None:
         first = self._next
-        records = self._journal.read(
-            first, self._sink.max_events, self._sink.max_bytes
-        )
+        records = self._journal.read(first, self._sink.max_events, self._sink.max_bytes)
         self._next = first + len(records)
         self.batcher.remove(len(records), _size(records), self._clock())
         if not records:
@@ -197,7 +199,7 @@ class Lane:
             try:
                 if self._route.matches(record):
                     chosen.append(record)
-            except Exception:  # noqa: BLE001  # a user's predicate
+            except BaseException:  # noqa: BLE001  # a user's predicate
                 astray.append(record)
         return (
             msgspec.structs.replace(batch, records=chosen),
@@ -206,11 +208,11 @@ class Lane:
 
     async def _send(self, batch: Batch) -> Any:
         if not self._started:
-            failure = await self._guarded(self._sink.start())
+            failure = await self._guarded(self._sink.start)
             if isinstance(failure, BaseException):
                 return failure
             self._started = True
-        return await self._guarded(self._sink.deliver(batch))
+        return await self._guarded(self._sink.deliver, batch)
 
     def _report(self, refused: Sequence[Refusal], events: int) -> None:
         if refused:
@@ -258,7 +260,7 @@ class Lane:
         diagnostics.report(
             "dead_letters",
             f"{events} events of sink {self.name!r} are lost: dead letters cannot be "
-            f"written to {self._dead_letters.path.parent} ({describe_error(error)})",
+            f"written to {self._dead_letters.path.parent} ({reason_of(error)})",
         )
 
     def give_up(self, events: int) -> None:
@@ -266,10 +268,15 @@ class Lane:
         given_up = self._journal.read(self._next, events, _size_of_any)
         self._next += len(given_up)
         self.batcher.remove(len(given_up), _size(given_up), self._clock())
-        self.dropped.add("lane_full", len(given_up))
+        chosen, astray = self._routed(Batch("", 0, 0, given_up))
+        lost = len(chosen.records) + len(astray.records)
+        self.not_routed += len(given_up) - lost
+        self.dropped.add("lane_full", lost)
+        if not lost:
+            return
         diagnostics.report(
             f"{self.name}.lane_full",
-            f"sink {self.name!r} is too slow for the others: its {len(given_up)} "
+            f"sink {self.name!r} is too slow for the others: its {lost} "
             "oldest events were given up",
         )
 
@@ -304,6 +311,15 @@ class Lane:
         )
         self._next = self._journal.end
         return flying + waiting
+
+
+async def _answer(method: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> Any:
+    try:
+        return await method(*args)
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # noqa: BLE001  # SystemExit would end the loop
+        return error
 
 
 _size_of_any = 1 << 62

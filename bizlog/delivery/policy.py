@@ -6,14 +6,10 @@ No clock, no thread, no loop: time comes in as `now`, in monotonic seconds.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import msgspec
 
 from bizlog._wording import describe_error
-
-if TYPE_CHECKING:
-    from bizlog.sinks import SendResult
+from bizlog.sinks import SendResult
 
 
 class Batcher:
@@ -50,7 +46,7 @@ class Batcher:
         self._oldest_at = now
 
     def due_in(self, now: float) -> float | None:
-        """Seconds until a batch is due: 0.0 at once, None while nothing has gathered."""
+        """Seconds until a batch is due: 0.0 at once, None while nothing gathered."""
         if not self.events:
             return None
         if self.events >= self._batch_size or self.bytes >= self._batch_bytes:
@@ -73,7 +69,7 @@ class Refusal(msgspec.Struct, frozen=True):
     path: str | None = None
 
 
-def refusals(events: int, answer: SendResult | BaseException) -> list[Refusal]:
+def refusals(events: int, answer: object) -> list[Refusal]:
     """
     Read a sink's answer for a batch: which events does it not have?
 
@@ -81,16 +77,44 @@ def refusals(events: int, answer: SendResult | BaseException) -> list[Refusal]:
 
     Args:
         events: How many events the batch held.
-        answer: The sink's answer, or what it raised.
+        answer: The sink's answer, or what it raised; None accepts, as in the seed.
+            An answer that cannot be read refuses the whole batch.
     """
-    if isinstance(answer, BaseException):
-        reason = describe_error(answer)
-        return [Refusal(index, reason) for index in range(events)]
+    if answer is None:
+        return []
+    if isinstance(answer, SendResult):
+        try:
+            return _read(events, answer)
+        except Exception as error:  # noqa: BLE001  # foreign data in untyped fields
+            answer = error
+    if not isinstance(answer, BaseException):
+        answer = TypeError(f"expected a SendResult, got {type(answer).__name__}")
+    reason = reason_of(answer)
+    return [Refusal(index, reason) for index in range(events)]
+
+
+def _read(events: int, answer: SendResult) -> list[Refusal]:
     found = {
-        rejection.index: Refusal(rejection.index, rejection.reason, rejection.path)
+        rejection.index: Refusal(
+            rejection.index,
+            _writable(rejection.reason),
+            None if rejection.path is None else _writable(rejection.path),
+        )
         for rejection in answer.rejected
     }
-    reason = answer.retry_reason or "the sink could not take it now"
+    reason = _writable(answer.retry_reason or "the sink could not take it now")
     for index in answer.retry:
         found.setdefault(index, Refusal(index, reason))
     return [found[index] for index in sorted(found) if 0 <= index < events]
+
+
+def reason_of(error: BaseException) -> str:
+    """Say what failed; whatever was raised, in text that UTF-8 can write."""
+    try:
+        return _writable(describe_error(error))
+    except Exception:  # noqa: BLE001  # a foreign __str__
+        return type(error).__name__
+
+
+def _writable(text: object) -> str:
+    return str(text).encode("utf-8", "replace").decode()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from bizlog import diagnostics
@@ -85,10 +86,8 @@ class Pump:
                 await self._rest()
 
     async def _gather(self) -> None:
-        try:
+        with suppress(TimeoutError):
             await asyncio.wait_for(self._wakeup.wait(), GATHER_SECONDS)
-        except TimeoutError:
-            pass
 
     async def _rest(self) -> None:
         blocked = bool(len(self._queue))
@@ -119,11 +118,15 @@ class Pump:
         return max(0, self._max_events - fastest.batcher.events)
 
     def _limit_lanes(self) -> None:
+        # Measured against the fastest lane: a bound of its own would take from lanes
+        # that are no slower than the others.
+        most_events = self._max_events + min(i.batcher.events for i in self.lanes)
+        most_bytes = self._max_bytes + min(i.batcher.bytes for i in self.lanes)
         for lane in self.lanes:
-            excess = lane.batcher.events - self._max_events
+            excess = lane.batcher.events - most_events
             if excess > 0:
                 lane.give_up(excess)
-            while lane.batcher.bytes > self._max_bytes and lane.batcher.events > 1:
+            while lane.batcher.bytes > most_bytes and lane.batcher.events > 1:
                 lane.give_up(max(1, lane.batcher.events // 10))
         self._release()
 
@@ -163,14 +166,16 @@ class Pump:
 
     async def flush(self) -> bool:
         """Settle all that was offered until now; say whether all sinks could flush."""
-        while len(self._queue):
+        # Not until the queue is empty: others may go on emitting.
+        goal = self._journal.end + len(self._queue)
+        while len(self._queue) and self._journal.end < goal:
             if not self._move():
                 await asyncio.sleep(0.001)  # no room: wait for the lanes
         await self._bury_rejected()
         return all(await asyncio.gather(*(lane.flush() for lane in self.lanes)))
 
     def abandon(self, reason: str) -> None:
-        """Put everything that is left into the dead letters; the deadline has passed."""
+        """Dead-letter everything that is left; the deadline has passed."""
         waiting = self._queue.take(1 << 62)
         for lane in self.lanes:
             lane.abandon(waiting, reason)

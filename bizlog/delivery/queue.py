@@ -72,6 +72,7 @@ class FrontQueue:
         self.hurried = False
         self.closed = False
         self.pump_thread: int | None = None
+        self._blocked: set[int] = set()
         self.dropped = Counts("queue_full", "closed")
 
     def __len__(self) -> int:
@@ -99,11 +100,23 @@ class FrontQueue:
             return False
         self._records.append(record)
         self._bytes_in += size
+        if self.closed and self._withdraw(record, size):
+            return False
         if not self.awake:
             self.awake = True
             self._wake()
         elif waiting > self._crowded:
             self._hurry()
+        return True
+
+    def _withdraw(self, record: Record, size: int) -> bool:
+        # Closed between the check and the append: the pump may be gone already.
+        try:
+            self._records.remove(record)
+        except (ValueError, IndexError):
+            return False  # it was still there, and took the record
+        self._bytes_out += size
+        self.dropped.add("closed")
         return True
 
     def _hurry(self) -> None:
@@ -137,7 +150,7 @@ class FrontQueue:
             return True
         if self._overflow == "block" and self._wait_for_room(size):
             return True
-        self.dropped.add("queue_full")
+        self.dropped.add("closed" if self.closed else "queue_full")
         return False
 
     def _drop_oldest(self, size: int) -> None:
@@ -151,9 +164,18 @@ class FrontQueue:
             self.dropped.add("queue_full")
 
     def _wait_for_room(self, size: int) -> bool:
-        if self._on_pump_thread():
+        caller = threading.get_ident()
+        if caller == self.pump_thread:
             return False  # only this thread could make the room it would wait for
-        deadline = self._clock() + self._block_timeout
+        if caller in self._blocked:
+            return False  # a signal handler inside the wait: one wait is enough
+        self._blocked.add(caller)
+        try:
+            return self._poll(size, self._clock() + self._block_timeout)
+        finally:
+            self._blocked.discard(caller)
+
+    def _poll(self, size: int, deadline: float) -> bool:
         while not self._has_room(size):
             if self.closed or self._clock() >= deadline:
                 return False

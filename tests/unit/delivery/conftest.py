@@ -1,0 +1,117 @@
+"""Records, dead letters and a loop whose time costs nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import itertools
+import json
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from bizlog.delivery.dead_letters import DeadLetterFolder
+from bizlog.sinks import Record
+
+
+@pytest.fixture
+def make_record() -> Callable[..., Record]:
+    """Make a record; `size` pads its data to so many bytes."""
+    numbers = itertools.count(1)
+
+    def make(event_type: str = "order.placed", size: int = 0) -> Record:
+        number = next(numbers)
+        event_id = f"0193a6a0-0000-7000-8000-{number:012d}"
+        data = b'{"event_id":"%b","event_type":"%b"}' % (
+            event_id.encode(),
+            event_type.encode(),
+        )
+        time_text = "2026-11-23T10:15:30.123456Z"
+        return Record(data.ljust(size), event_id, event_type, time_text, number)
+
+    return make
+
+
+@pytest.fixture
+def make_records(make_record: Callable[..., Record]) -> Callable[..., list[Record]]:
+    """Make several records alike."""
+    return lambda events, **options: [make_record(**options) for _ in range(events)]
+
+
+@pytest.fixture
+def folder(tmp_path: Any) -> DeadLetterFolder:
+    """A dead-letter folder that does not exist yet."""
+    return DeadLetterFolder(tmp_path / "dead", "producer")
+
+
+@pytest.fixture
+def letters(folder: DeadLetterFolder) -> Callable[[], list[dict[str, Any]]]:
+    """Read the dead letters written so far."""
+
+    def read() -> list[dict[str, Any]]:
+        if not folder.path.exists():
+            return []
+        return [json.loads(line) for line in folder.path.read_bytes().splitlines()]
+
+    return read
+
+
+class InlineExecutor(concurrent.futures.ThreadPoolExecutor):
+    """Runs blocking calls at once, so that virtual time does not pass them by."""
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Call it now."""
+        future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except BaseException as error:
+            future.set_exception(error)
+        return future
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop that jumps to its next timer instead of waiting for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.set_default_executor(InlineExecutor(1))
+
+    def time(self) -> float:
+        """Tell the virtual time."""
+        return self.now
+
+    def _run_once(self) -> None:
+        if not self._ready and self._scheduled:
+            self.now = max(self.now, self._scheduled[0]._when)
+        super()._run_once()
+
+
+@pytest.fixture
+def run() -> Callable[[Coroutine[Any, Any, Any]], Any]:
+    """Run a coroutine in virtual time; 600 virtual seconds at most."""
+
+    def run_it(main: Coroutine[Any, Any, Any]) -> Any:
+        async def bounded() -> Any:
+            async with asyncio.timeout(600):
+                return await main
+
+        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+            return runner.run(bounded())
+
+    return run_it
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], object]], None]:
+    """Wait in real time until something holds, generously bounded."""
+
+    def wait(condition: Callable[[], object], timeout: float = 20.0) -> None:
+        deadline = time.monotonic() + timeout
+        while not condition():
+            assert time.monotonic() < deadline, "did not happen in time"
+            time.sleep(0.002)
+
+    return wait
