@@ -37,6 +37,7 @@ from bizlog.exceptions import (
     PermanentSinkError,
 )
 from bizlog.ledger import Counts, Ledger, SinkLedger, merge
+from bizlog.plan import ENVELOPE_KEY, Chain
 from bizlog.privacy import Privacy
 from bizlog.settings import Settings, load_settings
 from bizlog.sinks import BaseSink, Route
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self, Unpack
 
-    from bizlog.processors import Chain
     from bizlog.registry import Registry
     from bizlog.sinks import Record, SeedSink
 
@@ -123,7 +123,7 @@ class BusinessTelemetryClient:
         self._offered = 0
         self._rejected = 0
         self._dropped = Counts("processor", "interrupted")
-        self.chain = processors.Chain(
+        self.chain = Chain(
             source=settings.source,
             environment=settings.environment,
             service_version=settings.service_version,
@@ -376,7 +376,7 @@ def event_state(event: BaseEvent | str, fields: dict[str, Any]) -> dict[str, Any
         **{name: value for name, value in values.items() if value is not None},
         **fields,
         "event": event.event_type,
-        processors.ENVELOPE_KEY: event,
+        ENVELOPE_KEY: event,
     }
 
 

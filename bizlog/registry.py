@@ -131,9 +131,9 @@ class Registry:
 
     def _resolve(self, name: str) -> EventType:
         if not isinstance(name, str) or not name:  # pyright: ignore[reportUnnecessaryIsInstance]  # callers pass anything
-            found = type(name).__name__ if name else f"an empty {type(name).__name__}"
+            kind = type(name).__name__ if name else f"an empty {type(name).__name__}"
             raise InvalidEventError(
-                f"expected the name of an event, got {found}",
+                f"expected the name of an event, got {kind}",
                 "$.event_type",
             )
         found = self._lookup(name)

@@ -86,8 +86,10 @@ class Pump:
                 await self._rest()
 
     async def _gather(self) -> None:
+        # Not wait_for: on 3.11 it swallows a cancellation that meets a wake-up.
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._wakeup.wait(), GATHER_SECONDS)
+            async with asyncio.timeout(GATHER_SECONDS):
+                await self._wakeup.wait()
 
     async def _rest(self) -> None:
         blocked = bool(len(self._queue))

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from bizlog import processors
 from bizlog.client import DEFAULT_CHAIN, Outlet
+from bizlog.coercion import payload_fields
 from bizlog.context import session
 from bizlog.events import registry
 from bizlog.exceptions import InvalidEventError
+from bizlog.plan import Chain
 from bizlog.privacy import Privacy
 
 NAMES = sorted(registry.names)
@@ -22,7 +24,7 @@ FIELDS = sorted(
     {
         field
         for name in NAMES
-        for field in processors.payload_fields(registry.resolve(name).cls)
+        for field in payload_fields(registry.resolve(name).cls)
     }
 )
 VALUES = st.one_of(
@@ -41,7 +43,7 @@ VALUES = st.one_of(
 
 def outlet() -> Outlet:
     """Build a chain whose ids and policies repeat from call to call."""
-    chain = processors.Chain(
+    chain = Chain(
         source="shop",
         environment="test",
         service_version="1",
