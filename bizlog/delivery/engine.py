@@ -96,6 +96,8 @@ class Engine:
         except RuntimeError:
             # No thread can start while the interpreter exits; the exit hook finds the
             # records in the queue.
+            if self._executor is not None:
+                self._executor.retire()
             self._thread = None
             self._ready.set()
 
@@ -197,6 +199,8 @@ class Engine:
         return flushed
 
     def _end_thread(self) -> None:
+        if self._thread is not None:
+            self._ready.wait(GRACE_SECONDS)  # it may have started this very moment
         loop, closing = self._loop, self._closing
         if self._thread is not None and loop is not None and closing is not None:
             try:

@@ -39,8 +39,12 @@ class DaemonExecutor(ThreadPoolExecutor):
         self._work: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._count = 0
         self._unfinished = 0
-        for _ in range(threads):
-            self._add_thread()
+        try:
+            for _ in range(threads):
+                self._add_thread()
+        except RuntimeError:
+            self.retire()
+            raise
 
     def _add_thread(self) -> None:
         name = f"bizlog-blocking-{self._count}"

@@ -158,14 +158,15 @@ class Lane:
         try:
             await asyncio.wait((task,), timeout=self._timeout)
         finally:
-            if not task.done():
+            late = not task.done()
+            if late:
                 task.cancel()
                 await asyncio.wait((task,), timeout=CANCEL_SECONDS)
         if task.done() and not task.cancelled():
             return task.result()
-        if task.cancelled() and not task.cancelling():
-            return asyncio.CancelledError()
-        return TimeoutError(f"no answer within {self._timeout:g} s")
+        if late:
+            return TimeoutError(f"no answer within {self._timeout:g} s")
+        return asyncio.CancelledError()
 
     async def _deliver_next(self) -> None:
         first = self._next

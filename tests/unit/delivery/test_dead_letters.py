@@ -190,7 +190,9 @@ def test_writes_from_many_threads_never_mix_lines(folder, letters, monkeypatch):
     monkeypatch.setattr(os, "write", lambda fd, data: real(fd, bytes(data[:50])))
     threads = [
         threading.Thread(
-            target=lambda k=k: [folder.write([make_letter(f"{k}-{i}")]) for i in range(20)]
+            target=lambda k=k: [
+                folder.write([make_letter(f"{k}-{i}")]) for i in range(20)
+            ]
         )
         for k in range(6)
     ]

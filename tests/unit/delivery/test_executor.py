@@ -13,11 +13,13 @@ from bizlog.delivery.executor import DaemonExecutor
 
 
 @pytest.fixture
-def executor():
+def executor(until):
     """An executor with two threads, retired afterwards."""
+    until(lambda: not blocking_threads())
     made = DaemonExecutor(2)
     yield made
     made.retire()
+    until(lambda: not blocking_threads())
 
 
 def blocking_threads():
@@ -50,18 +52,15 @@ def test_whatever_a_call_raises_belongs_to_the_waiter(executor, error):
     assert executor.submit(str, 1).result(10) == "1"
 
 
-def test_a_cancelled_call_is_never_made(executor):
+def test_a_cancelled_call_is_never_made(executor, monkeypatch):
     """What was cancelled before a thread took it does not run."""
+    monkeypatch.setattr(module, "MOST_THREADS", 2)
     go, ran = threading.Event(), []
-    module_limit = module.MOST_THREADS
-    module.MOST_THREADS = 2
-    try:
-        blockers = [executor.submit(go.wait, 10) for _ in range(2)]
-        waiting = executor.submit(ran.append, 1)
-        assert waiting.cancel()
-    finally:
-        module.MOST_THREADS = module_limit
-        go.set()
+    blockers = [executor.submit(go.wait, 10) for _ in range(2)]
+    waiting = executor.submit(ran.append, 1)
+    assert waiting.cancel()
+    go.set()
+
     assert all(blocker.result(10) for blocker in blockers)
     assert executor.submit(str, 1).result(10) == "1"
     assert ran == []
@@ -113,6 +112,7 @@ def test_shutdown_does_nothing(executor):
 
 def test_retired_threads_end(until):
     """After `retire` no thread stays, the added ones included."""
+    until(lambda: not blocking_threads())
     made, go = DaemonExecutor(2), threading.Event()
     calls = [made.submit(go.wait, 30) for _ in range(5)]
     assert len(blocking_threads()) == 5
