@@ -21,11 +21,7 @@ from bizlog.privacy import Privacy
 
 NAMES = sorted(registry.names)
 FIELDS = sorted(
-    {
-        field
-        for name in NAMES
-        for field in payload_fields(registry.resolve(name).cls)
-    }
+    {field for name in NAMES for field in payload_fields(registry.resolve(name).cls)}
 )
 VALUES = st.one_of(
     st.none(),
@@ -36,7 +32,9 @@ VALUES = st.one_of(
     st.text(max_size=300),
     st.uuids(),
     st.sampled_from(["jane@example.com", "\ud800", Decimal("NaN"), Decimal("1E+5")]),
-    st.lists(st.dictionaries(st.sampled_from(["price", "product_id", "x"]), st.floats())),
+    st.lists(
+        st.dictionaries(st.sampled_from(["price", "product_id", "x"]), st.floats())
+    ),
     st.dictionaries(st.text(max_size=5), st.integers()),
 )
 
