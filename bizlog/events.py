@@ -27,6 +27,7 @@ from typing import (
 
 import msgspec
 
+from bizlog.exceptions import RegistrationError
 from bizlog.registry import Registry, registry
 
 Policy: TypeAlias = Literal["drop", "mask", "hash", "hash_email", "truncate"]
@@ -53,6 +54,17 @@ def describe(
 
 def _is_immutable_default(value: Any) -> bool:
     return isinstance(value, str | int | float | Decimal | tuple | frozenset)
+
+
+def _check_types(cls: type[Any]) -> None:
+    try:
+        msgspec.inspect.type_info(cls)
+    except TypeError as error:
+        raise RegistrationError(
+            f"{cls.__qualname__} has a field whose type cannot be checked: {error}"
+        ) from None
+    except NameError:
+        return  # a name that is defined later; the first event finds it
 
 
 class EventMeta(msgspec.StructMeta):
@@ -86,6 +98,7 @@ class EventMeta(msgspec.StructMeta):
             mcls, name, bases, namespace, kw_only=True, omit_defaults=True, **config
         )
         if event_type is not None:
+            _check_types(cls)
             registry.register(cls, event_type, version)
         return cls
 

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 # With any of these in the dictionary, stamping takes more than the three stamps.
 _UNCOMMON = STAMPED | {ENVELOPE_KEY, "event_time"}
 
+# Keys of the dictionary that are no properties.
+_OWN_KEYS = frozenset({"event", "event_time", ENVELOPE_KEY})
+
 
 def add_context(
     _: Outlet, __: str, event_dict: MutableMapping[str, Any]
@@ -55,21 +58,19 @@ def add_context(
 
 def stamp(outlet: Outlet, _: str, event_dict: dict[str, Any]) -> Draft:
     """Give the event its id, time and sequence; move reserved names aside."""
-    name = event_dict.pop("event", "")
     sequence = outlet.chain.next_sequence()
     if _UNCOMMON.isdisjoint(event_dict):
+        name = event_dict.pop("event", "")
         return Draft(name, event_dict, str(uuid7()), _now(), sequence)
-    set_aside(event_dict, STAMPED)
-    envelope = event_dict.pop(ENVELOPE_KEY, None)
-    given_time = event_dict.pop("event_time", None)
-    return Draft(
-        name,
-        event_dict,
-        str(uuid7()) if envelope is None else _event_id(envelope),
-        _now() if given_time is None else _utc(given_time),
-        sequence,
-        envelope,
-    )
+    envelope = event_dict.get(ENVELOPE_KEY)
+    event_id = str(uuid7()) if envelope is None else _event_id(envelope)
+    given_time = event_dict.get("event_time")
+    event_time = _now() if given_time is None else _utc(given_time)
+    # Nothing may raise from here on: a refused event keeps its name in its dead letter.
+    fields = {k: v for k, v in event_dict.items() if k not in _OWN_KEYS}
+    set_aside(fields, STAMPED)
+    name = event_dict.get("event", "")
+    return Draft(name, fields, event_id, event_time, sequence, envelope)
 
 
 def classify(outlet: Outlet, _: str, draft: Draft) -> Draft:

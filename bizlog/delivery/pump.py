@@ -65,6 +65,7 @@ class Pump:
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._wakeup = asyncio.Event()
+        self._burying = asyncio.Lock()
         self.rejected: deque[DeadLetter] = deque()
 
     def wake(self) -> None:
@@ -151,12 +152,14 @@ class Pump:
             )
 
     async def _bury_rejected(self) -> None:
-        letters = [self.rejected.popleft() for _ in range(len(self.rejected))]
-        if letters:
-            try:
-                await asyncio.to_thread(self._dead_letters.write, letters)
-            except OSError as error:
-                self._report_lost(len(letters), error)
+        # The lock makes a flush wait for letters that are being written right now.
+        async with self._burying:
+            letters = [self.rejected.popleft() for _ in range(len(self.rejected))]
+            if letters:
+                try:
+                    await asyncio.to_thread(self._dead_letters.write, letters)
+                except OSError as error:
+                    self._report_lost(len(letters), error)
 
     def _report_lost(self, events: int, error: OSError) -> None:
         diagnostics.report(
