@@ -317,9 +317,7 @@ class Meltdown(BaseException):
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_a_batch_whose_call_raises_is_kept_as_dead_letters(
-    make_client, letters, error
-):
+def test_a_batch_whose_call_raises_is_kept_as_dead_letters(make_client, letters, error):
     """Whatever it is: siblings and later batches are delivered, all is counted."""
     faulty, live = FaultySink(fail_calls=1, error=error), MemorySink()
     client = make_client(faulty, live)
