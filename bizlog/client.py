@@ -131,7 +131,8 @@ class BusinessTelemetryClient:
             privacy=Privacy(settings.privacy, settings.hash_key),
             strict=settings.strict,
         )
-        self._outlets: dict[str | None, Outlet] = {}
+        self._default_outlet = Outlet(self.chain, None)
+        self._outlets: dict[str, Outlet] = {}
         self._queue = FrontQueue(
             max_events=settings.queue_events,
             max_bytes=settings.queue_bytes,
@@ -210,8 +211,10 @@ class BusinessTelemetryClient:
             InvalidEventError: In development only.
         """
         self._offered += 1
-        outlet = self._outlets.get(source) or self._outlet(source)
+        outlet = self._default_outlet
         try:
+            if source is not None:
+                outlet = self._outlets.get(source) or self._outlet(source)
             if chain is DEFAULT_CHAIN:
                 record = processors.encode_directly(outlet, state)
                 if record is not None:
@@ -230,7 +233,7 @@ class BusinessTelemetryClient:
             raise
         return None
 
-    def _outlet(self, source: str | None) -> Outlet:
+    def _outlet(self, source: str) -> Outlet:
         return self._outlets.setdefault(source, Outlet(self.chain, source))
 
     def _reject(self, outlet: Outlet, state: Any, error: InvalidEventError) -> None:

@@ -60,6 +60,7 @@ class Engine:
         self.pump = make_pump()
         self._shutdown_timeout = shutdown_timeout
         self._start_token = [True]
+        self._run_token = [True]
         self._close_token = [True]
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -85,14 +86,12 @@ class Engine:
             self._start_token.pop()
         except IndexError:
             return
-        _running.add(self)
-        thread = threading.Thread(target=self._run, name="bizlog", daemon=True)
         try:
-            # Here and not on the new thread: a script that ends at once would be in
-            # its exit by then, when no thread can start (3.12).
-            self._executor = DaemonExecutor(BLOCKING_THREADS)
-            self._thread = thread
-            thread.start()
+            self._launch()
+        except RecursionError:
+            # Nothing is wrong but the depth of the call: the next event starts it.
+            self._start_token.append(True)
+            raise
         except RuntimeError:
             # No thread can start while the interpreter exits; the exit hook finds the
             # records in the queue.
@@ -101,7 +100,20 @@ class Engine:
             self._thread = None
             self._ready.set()
 
+    def _launch(self) -> None:
+        _running.add(self)
+        # Here and not on the new thread: a script that ends at once would be in its
+        # exit by then, when no thread can start (3.12).
+        self._executor = self._executor or DaemonExecutor(BLOCKING_THREADS)
+        thread = threading.Thread(target=self._run, name="bizlog", daemon=True)
+        self._thread = thread
+        thread.start()
+
     def _run(self) -> None:
+        try:
+            self._run_token.pop()
+        except IndexError:
+            return  # started twice, near the recursion limit: the other one runs
         executor = self._executor
         assert executor is not None
         loop = asyncio.new_event_loop()

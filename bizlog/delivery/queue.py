@@ -102,12 +102,20 @@ class FrontQueue:
         self._bytes_in += size
         if self.closed and self._withdraw(record, size):
             return False
+        try:
+            self._call_the_pump(waiting)
+        except RecursionError:
+            # The caller stands at its recursion limit; the record is taken all the
+            # same, and the next event calls the pump.
+            self.awake = False
+        return True
+
+    def _call_the_pump(self, waiting: int) -> None:
         if not self.awake:
             self.awake = True
             self._wake()
         elif waiting > self._crowded:
             self._hurry()
-        return True
 
     def _withdraw(self, record: Record, size: int) -> bool:
         # Closed between the check and the append: the pump may be gone already.

@@ -913,3 +913,23 @@ def test_the_ledger_reads_as_a_table() -> None:
     ]
     assert table.count("closed") == 2
     assert bizlog.ledger().sinks["faulty"].dead_lettered == 1
+
+
+def test_a_start_that_fails_at_the_recursion_limit_is_made_up_for(
+    sink: MemorySink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An emit too deep in the stack to start the thread leaves it to the next one."""
+    start, failures = threading.Thread.start, [RecursionError()]
+
+    def start_or_fail(thread: threading.Thread) -> None:
+        if thread.name == "bizlog" and failures:
+            raise failures.pop()
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_or_fail)
+    log = bizlog.get_logger()
+    log.info("product.viewed")
+    log.info("product.viewed")
+    assert not failures
+    assert len(sent(sink)) == 2
+    assert bizlog.ledger().closed
