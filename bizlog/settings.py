@@ -20,6 +20,7 @@ from urllib.parse import unquote
 
 import msgspec
 
+from bizlog import diagnostics
 from bizlog._wording import suggest, validation_reason
 from bizlog.exceptions import BizlogError, ConfigurationError
 from bizlog.privacy import is_policy
@@ -179,12 +180,28 @@ def _known(
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, tuple[str, Any]]:
     found: dict[str, tuple[str, Any]] = {}
+    _report_unknown(environ)
     for name in _EXPECTED.keys() - _NOT_IN_ENVIRONMENT:
         variable = f"BIZLOG_{name.upper()}"
         text = environ.get(variable, "").strip()
         if text:
             found[name] = (variable, _parse_variable(name, text))
     return found
+
+
+def _report_unknown(environ: Mapping[str, str]) -> None:
+    # Not an error: the variable may be another program's. Silence would be worse: who
+    # sets BIZLOG_STRCT relies on it.
+    known = {
+        f"BIZLOG_{name.upper()}" for name in _EXPECTED.keys() - _NOT_IN_ENVIRONMENT
+    }
+    for variable in environ:
+        if variable.startswith("BIZLOG_") and variable not in known:
+            diagnostics.report(
+                variable,
+                f"{variable} is set, but there is no such setting"
+                f"{suggest(variable, known)}",
+            )
 
 
 def _parse_variable(name: str, text: str) -> Any:

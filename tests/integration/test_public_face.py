@@ -933,3 +933,21 @@ def test_a_start_that_fails_at_the_recursion_limit_is_made_up_for(
     assert not failures
     assert len(sent(sink)) == 2
     assert bizlog.ledger().closed
+
+
+def test_an_unknown_variable_is_reported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A BIZLOG_ variable that sets nothing is named once, with the nearest one."""
+    said: list[str] = []
+    monkeypatch.setattr(
+        "bizlog.diagnostics.report", lambda _, message: said.append(message)
+    )
+    monkeypatch.setenv("BIZLOG_STRCT", "1")
+    bizlog.configure(source="test", sinks=["null:"])
+    assert said == [
+        (
+            "BIZLOG_STRCT is set, but there is no such setting; "
+            "did you mean 'BIZLOG_STRICT'?"
+        )
+    ]
