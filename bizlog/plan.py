@@ -131,7 +131,7 @@ class Chain:
         """
         if envelope is not None:
             return self._make_plan(name, source, envelope)
-        found = self.known_plan(name, source)
+        found = self.known_plan(name, source) if type(name) is str else None
         if found is None:
             if len(self._plans) >= _CACHE_LIMIT:
                 self._plans.clear()

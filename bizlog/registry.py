@@ -121,7 +121,9 @@ class Registry:
         if self._resolved_of != Registry.generation:
             self._resolved_of = Registry.generation
             self._resolved.clear()
-        found = self._resolved.get(name) or self._resolve(name)
+        # Only text is looked up: what else callers pass may not even be hashable.
+        known = self._resolved.get(name) if type(name) is str else None
+        found = known or self._resolve(name)
         if strict and not found.catalogued:
             raise UnknownEventError(
                 f"the name is not in the catalogue{suggest(name, self.names)}",
@@ -131,7 +133,7 @@ class Registry:
 
     def _resolve(self, name: str) -> EventType:
         if not isinstance(name, str) or not name:  # pyright: ignore[reportUnnecessaryIsInstance]  # callers pass anything
-            kind = type(name).__name__ if name else f"an empty {type(name).__name__}"
+            kind = "an empty text" if name == "" else type(name).__name__
             raise InvalidEventError(
                 f"expected the name of an event, got {kind}",
                 "$.event_type",

@@ -284,6 +284,17 @@ def test_a_class_of_another_family_is_refused(sink: MemorySink) -> None:
     assert letters()[0]["path"] == "$.event_type"
 
 
+@pytest.mark.parametrize("name", [None, 123, ["a"], "", {}, object()])
+def test_what_is_no_name_is_refused_in_words(sink: MemorySink, name: Any) -> None:
+    """Whatever stands for the name: the event is refused at $.event_type and kept."""
+    bizlog.get_logger().info(name, product_id="1")
+    assert sent(sink) == []
+    (letter,) = letters()
+    assert letter["path"] == "$.event_type"
+    assert letter["reason"].startswith("expected the name of an event, got")
+    assert letter["record"]["product_id"] == "1"
+
+
 def test_two_classes_cannot_share_a_name() -> None:
     """A second registration of a name is refused and names the first class."""
     with pytest.raises(bizlog.RegistrationError, match="LoanApproved"):
