@@ -45,9 +45,22 @@ else:
 
 
 def _encode_unknown(value: object) -> Any:
-    if isinstance(value, Mapping):
-        return dict(cast("Mapping[Any, Any]", value))
-    return repr(value)[:UNKNOWN_TYPE_CHARACTERS]
+    # msgspec asks for subclasses of the plain types, too; as such they are written.
+    match value:
+        case str():
+            return str.__str__(value)
+        case int():
+            return int.__index__(value)
+        case float():
+            return float.__float__(value)
+        case Mapping():
+            return dict(cast("Mapping[Any, Any]", value))
+        case list() | tuple():
+            return list(cast("list[Any]", value))
+        case _:
+            number = _as_number(value)
+            plain = type(number) is int or type(number) is float
+            return number if plain else repr(value)[:UNKNOWN_TYPE_CHARACTERS]
 
 
 encode_json = msgspec.json.Encoder(
