@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 from unittest import mock
 
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from bizlog import processors
@@ -73,6 +73,8 @@ SAME_STAMPS = mock.patch.multiple(
 )
 
 
+# The first draw imports what the strategies need, which a busy machine takes long for.
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(
     st.sampled_from(NAMES),
     st.dictionaries(st.sampled_from([*FIELDS, "note", "event_id"]), VALUES),
