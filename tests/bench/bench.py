@@ -1,12 +1,13 @@
 """
-bizlog beside its peers: one workload, one run, ratios; exits 1 where a target is missed.
+bizlog beside its peers and alone, in one run; exits 1 where a target is missed.
 
 Workload: 100,000 `product.viewed` events with seven fields and three of context, from
 one thread as fast as it goes, into a file, the queues large enough to lose nothing.
 
 Each round runs every contender once, in a fresh process, one after the other, starting
 with another one each round; a ratio is taken within the round. Reported are medians
-with quartiles. `child.py` says what is timed, `workload.py` what counts as delivered.
+with quartiles. `child.py` says what is timed, `arrivals.py` what counts as delivered,
+`report.py` what the targets are.
 
 Contenders (one file each below `contenders/`, which says what was replaced and why):
 
@@ -16,49 +17,63 @@ Contenders (one file each below `contenders/`, which says what was replaced and 
 - segment, posthog: the real clients; only the HTTP post writes to a file instead.
 - loguru: `enqueue=True, serialize=True`.
 - structlog: JSON by orjson in the caller's thread; no queue.
+- by_hand: bizlog's event, written with orjson and a buffered file; no checks, no queue.
 - floor: orjson and a buffered file; no event id, no time, no queue.
 
 They do not do the same work: each does what its users get when they ask it for an event
 in a file, with its defaults or as its documentation advises, and a larger queue. Where
 a peer's shutdown waits idly after all is written, that wait is not charged. Emptying a
 file's buffer into the operating system is on the clock for all.
+
+The ratio to the floor is reported and not judged: the floor writes an event of half the
+size, without id, time, source and sequence, into a dictionary that it takes from its
+caller, so a share of its rate says what such an event costs and not what bizlog adds.
+What bizlog adds is judged against `by_hand`, which writes the same event: the limit of
+0.75 x was set where a floor had measured 4.25 x OpenTelemetry, which is what `by_hand`
+reaches here and the bare floor exceeds more than three times.
+
+Further sections: the time of `import bizlog` beside `import structlog`, in turn; and
+bizlog alone with more events, more threads and less room, which `scaling.py` describes.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import subprocess
 import sys
-import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
+from layout import Section, render_markdown, render_text
+from machine import describe_machine
+from processes import (
+    HERE,
+    ChildError,
+    measure_contender,
+    measure_scenario,
+    time_import,
+)
 from report import (
+    IMPORT_TARGET,
     Measurement,
-    Round,
     Spread,
     Verdict,
-    as_markdown,
-    as_text,
+    compare,
     judge,
+    judge_losses,
+    judge_speed,
     table,
+    unjudged,
 )
+from scaling import Outcome, judge_counts, judge_scaling, scaling_table, scenarios
 
-HERE = Path(__file__).resolve().parent
-CHILD_TIMEOUT = 900  # seconds; the slowest peer needs 30 for 100,000 events
-LATENCY_EVENTS = 20_000  # 20 of them above p99.9
-IMPORTS = ("bizlog", "structlog")
-IMPORT_ROUNDS = 7
-TIMED_IMPORT = (
-    "import time; start = time.perf_counter(); import {}; "
-    "print(time.perf_counter() - start)"
-)
+T = TypeVar("T")
+
+IMPORTS = (IMPORT_TARGET.contender, IMPORT_TARGET.base)
+SECTIONS = ("imports", "scaling")
 
 CONTENDERS: dict[str, tuple[str, str]] = {  # name: file, distribution
     "bizlog": ("bizlog_file.py", "bizlog"),
@@ -68,13 +83,16 @@ CONTENDERS: dict[str, tuple[str, str]] = {  # name: file, distribution
     "segment": ("segment_track.py", "segment-analytics-python"),
     "posthog": ("posthog_capture.py", "posthog"),
     "loguru": ("loguru_json.py", "loguru"),
+    "by_hand": ("by_hand.py", "orjson"),
     "floor": ("floor.py", "orjson"),
 }
 
 EPILOG = """\
 examples:
-  python bench.py                                  all contenders, 7 rounds (10 minutes)
-  python bench.py --only bizlog,opentelemetry      what the target needs (1 minute)
+  python bench.py                                  everything, 7 rounds (20 minutes)
+  python bench.py --quick                          3 small rounds (1 to 2 minutes)
+  python bench.py --only bizlog,opentelemetry      two contenders (1 minute)
+  python bench.py --only imports,scaling           bizlog alone (7 minutes)
   python bench.py --only floor --events 1000 --rounds 1
   python bench.py --markdown --json runs.json > table.md
   python bench.py --contender mine=./mine.py --only mine,floor
@@ -85,40 +103,70 @@ contenders/floor.py. It must write lines of JSON below `directory`, as *.jsonl.
 
 exit status: 0 all targets met; 1 one was missed, or bizlog lost or doubled an event;
 2 the command line was wrong. A contender that is not installed is named and left out,
-and a target that needs it is missed. Close other programs: ratios are robust against
-a busy machine, latencies are not.
+and a target that needs it is missed. With --quick only events that bizlog lost, doubled
+or failed to count are a miss. Close other programs: ratios are robust against a busy
+machine, latencies are not.
 """
 
 
-class ChildError(Exception):
-    """A contender could not be measured; says why in one line."""
+@dataclass
+class Runs(Generic[T]):
+    """
+    What some rounds found, by name.
+
+    Attributes:
+        rounds: One mapping a round.
+        failures: Why a name is missing from them.
+    """
+
+    rounds: list[dict[str, T]] = field(default_factory=list[dict[str, T]])
+    failures: dict[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything that one run of the benchmark measured."""
+
+    contenders: Runs[Measurement]
+    imports: Runs[float]
+    scaling: Runs[Outcome]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; return the exit status."""
     options = parse(arguments)
-    rounds, failures = run_rounds(options)
-    imports = measure_imports(options)
-    verdicts = judge(rounds, list(options.files))
-    print(render(options, rounds, failures, imports, verdicts))
+    results = run(options)
+    if sys.stderr.isatty():
+        progress("")
+    sections = lay_out(options, results)
+    head = describe_run(options)
+    render = render_markdown if options.markdown else render_text
+    print(render([f"{key}: {value}" for key, value in head.items()], sections))
+    verdicts = [verdict for section in sections for verdict in section.verdicts]
     if options.json:
-        options.json.write_text(as_json(options, rounds, failures, imports, verdicts))
-    return 0 if all(verdict.passed for verdict in verdicts) else 1
+        options.json.write_text(as_json(head, results, verdicts))
+    return 1 if any(verdict.passed is False for verdict in verdicts) else 0
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line; `files` of the answer maps names to contenders' files."""
+    """
+    Read the command line.
+
+    `files` of the answer maps the contenders' names to their files; `sections` holds
+    what else is to run.
+    """
     parser = argparse.ArgumentParser(
         description=(__doc__ or "").strip(),
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--rounds", type=positive, default=7, metavar="N", help="rounds (7)")
-    add("--events", type=positive, default=100_000, metavar="N", help="events (100000)")
-    add("--only", metavar="A,B", help="run these contenders and no others")
+    add("--rounds", type=positive, metavar="N", help="rounds (7)")
+    add("--events", type=positive, metavar="N", help="events (100000)")
+    add("--quick", action="store_true", help="3 rounds of 10000 events, losses judged")
+    add("--only", metavar="A,B", help="run these contenders and sections, no others")
     add("--json", type=Path, metavar="FILE", help="write every measurement to FILE")
-    add("--markdown", action="store_true", help="print the table for the README")
+    add("--markdown", action="store_true", help="print the tables for the README")
     add(
         "--contender",
         action="append",
@@ -127,8 +175,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="add a contender, or put FILE in the place of one; may be repeated",
     )
     options = parser.parse_args(arguments)
+    options.rounds = options.rounds or (3 if options.quick else 7)
+    options.events = options.events or (10_000 if options.quick else 100_000)
     try:
-        options.files = choose(options.only, options.contender)
+        options.files, options.sections = choose(options.only, options.contender)
     except ValueError as error:
         parser.error(str(error))
     return options
@@ -142,9 +192,9 @@ def positive(text: str) -> int:
     return number
 
 
-def choose(only: str | None, extra: Sequence[str]) -> dict[str, Path]:
+def choose(only: str | None, extra: Sequence[str]) -> tuple[dict[str, Path], list[str]]:
     """
-    Decide who runs, and from which file.
+    Decide which contenders run, from which files, and which sections.
 
     Raises:
         ValueError: A name is unknown, or a file does not exist.
@@ -152,82 +202,86 @@ def choose(only: str | None, extra: Sequence[str]) -> dict[str, Path]:
     files = {name: HERE / "contenders" / file for name, (file, _) in CONTENDERS.items()}
     for item in extra:
         name, _, file = item.partition("=")
-        if not name or not Path(file).is_file():
+        if not name or name in SECTIONS or not Path(file).is_file():
             raise ValueError(f"--contender needs NAME=FILE, got {item!r}")
         files[name] = Path(file).resolve()
-    names = [name.strip() for name in only.split(",")] if only else list(files)
-    unknown = [name for name in names if name not in files]
+    known = [*files, *SECTIONS]
+    names = [name.strip() for name in only.split(",")] if only else known
+    unknown = [name for name in names if name not in known]
     if unknown:
         raise ValueError(
-            f"no contender {', '.join(map(repr, unknown))}; there are {', '.join(files)}"
+            f"no contender {', '.join(map(repr, unknown))}; there are {', '.join(known)}"
         )
-    return {name: files[name] for name in names}
+    return (
+        {name: files[name] for name in names if name in files},
+        [name for name in names if name in SECTIONS],
+    )
 
 
-def run_rounds(options: argparse.Namespace) -> tuple[list[Round], dict[str, str]]:
-    """Run all rounds; a contender that fails is out, its reason is kept."""
-    names, failures = list(options.files), dict[str, str]()
-    rounds: list[Round] = []
-    for number in range(options.rounds):
+def run(options: argparse.Namespace) -> Results:
+    """Measure all that was asked for, one process after the other."""
+    return Results(
+        contenders=run_rounds(
+            options.rounds,
+            {
+                name: partial(measure_contender, file, options.events)
+                for name, file in options.files.items()
+            },
+            lambda one: f"{one.rate:,.0f} events/s",
+        ),
+        imports=run_imports(options),
+        scaling=run_rounds(
+            options.rounds,
+            {
+                name: partial(measure_scenario, scenario)
+                for name, scenario in scenarios(options.events).items()
+                if "scaling" in options.sections
+            },
+            lambda one: f"{one.rate:,.0f} events/s",
+        ),
+    )
+
+
+def run_imports(options: argparse.Namespace) -> Runs[float]:
+    """Time the imports in turn; a first round, which writes byte code, is left out."""
+    wanted = IMPORTS if "imports" in options.sections else ()
+    runs = run_rounds(
+        options.rounds + 1,
+        {name: partial(time_import, name) for name in wanted},
+        lambda took: f"import {took:.0f} ms",
+    )
+    del runs.rounds[:1]
+    return runs
+
+
+def run_rounds(
+    rounds: int, calls: Mapping[str, Callable[[], T]], show: Callable[[T], str]
+) -> Runs[T]:
+    """
+    Run all rounds, each beginning with another name.
+
+    Args:
+        rounds: How many.
+        calls: Measures the one that the name stands for; once it has failed it is out.
+        show: Says in short what was found, for the eyes of who waits.
+    """
+    runs, names = Runs[T](), list(calls)
+    for number in range(rounds if names else 0):
         shift = number % len(names)
-        found: dict[str, Measurement] = {}
+        found: dict[str, T] = {}
         for name in names[shift:] + names[:shift]:
-            if name in failures:
+            if name in runs.failures:
                 continue
-            label = f"round {number + 1}/{options.rounds}  {name}"
+            label = f"round {number + 1}/{rounds}  {name}"
             progress(f"{label} ...")
             try:
-                found[name] = run_child(options.files[name], options.events)
-                progress(f"{label}: {found[name].rate:,.0f} events/s", end=True)
+                found[name] = calls[name]()
+                progress(f"{label}: {show(found[name])}", end=True)
             except ChildError as error:
-                failures[name] = str(error)
+                runs.failures[name] = str(error)
                 progress(f"{label}: {error}", end=True)
-        rounds.append(found)
-    return rounds, failures
-
-
-def run_child(file: Path, events: int) -> Measurement:
-    """
-    Measure one contender in a process of its own.
-
-    Raises:
-        ChildError: It could not be imported, raised, or took too long.
-    """
-    latency_events = min(events, LATENCY_EVENTS)
-    with tempfile.TemporaryDirectory(prefix="bizlog-bench-") as directory:
-        command = [HERE / "child.py", file, events, latency_events, f"{directory}/out"]
-        answer = json.loads(run_python(*map(str, command), directory=directory))
-    answer["p999"] = answer.pop("p99.9")
-    return Measurement(events=events, **answer)
-
-
-def run_python(*arguments: str, directory: str) -> str:
-    """
-    Run this Python in a directory of its own, without settings of bizlog or OTel.
-
-    Raises:
-        ChildError: It failed; the last line of its traceback.
-    """
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("BIZLOG_", "OTEL_", "LOGURU_", "POSTHOG_"))
-    }
-    try:
-        done = subprocess.run(
-            [sys.executable, *arguments],
-            cwd=directory,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=CHILD_TIMEOUT,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise ChildError(f"gave up after {CHILD_TIMEOUT} s") from None
-    if done.returncode:
-        raise ChildError((done.stderr.strip().splitlines() or ["failed silently"])[-1])
-    return done.stdout
+        runs.rounds.append(found)
+    return runs
 
 
 def progress(text: str, *, end: bool = False) -> None:
@@ -239,108 +293,69 @@ def progress(text: str, *, end: bool = False) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-def measure_imports(options: argparse.Namespace) -> dict[str, list[float]]:
-    """Time `import bizlog` and `import structlog` in turn, milliseconds."""
-    if not set(IMPORTS) <= set(options.files) or options.contender:
-        return {}
-    took: dict[str, list[float]] = {name: [] for name in IMPORTS}
-    with tempfile.TemporaryDirectory(prefix="bizlog-bench-") as directory:
-        for number in range(IMPORT_ROUNDS + 1):
-            for name in IMPORTS:
-                progress(f"import {name} {number}/{IMPORT_ROUNDS}")
-                try:
-                    text = run_python(
-                        "-c", TIMED_IMPORT.format(name), directory=directory
-                    )
-                except ChildError:
-                    return {}
-                if number:  # the first one writes the byte code
-                    took[name].append(float(text) * 1_000)
-    return took
+def lay_out(options: argparse.Namespace, results: Results) -> list[Section]:
+    """Judge the results; a section for each part that was asked for."""
+    sections = [lay_out_contenders(options, results.contenders)]
+    if "imports" in options.sections:
+        sections.append(lay_out_imports(options, results.imports))
+    if "scaling" in options.sections:
+        sections.append(lay_out_scaling(options, results.scaling))
+    return sections
 
 
-def show_imports(imports: Mapping[str, Sequence[float]]) -> list[str]:
+def lay_out_contenders(options: argparse.Namespace, runs: Runs[Measurement]) -> Section:
+    """Lay out bizlog beside its peers."""
+    asked = list(options.files)
+    verdicts = if_judged(options, judge_speed(runs.rounds, asked))
+    verdicts += compare(runs.rounds, asked)
+    if "bizlog" in asked:
+        verdicts.append(judge_losses(runs.rounds, "bizlog"))
+    return Section(table(runs.rounds) if asked else [], excuses(runs), verdicts)
+
+
+def lay_out_imports(options: argparse.Namespace, runs: Runs[float]) -> Section:
     """Lay out the import times with their paired ratio."""
-    if not imports:
-        return []
-    ours, theirs = (imports[name] for name in IMPORTS)
-    paired = Spread.of(mine / other for mine, other in zip(ours, theirs, strict=True))
-    lines = [
-        f"import {name}: {Spread.of(imports[name]).show('.0f')} ms" for name in IMPORTS
-    ]
-    return [*lines, f"import {IMPORTS[0]} / import {IMPORTS[1]}: {paired.show('.2f')}"]
-
-
-def describe_machine() -> dict[str, str]:
-    """Name the processor, the system, Python and the versions of the peers."""
-    return {
-        "cpu": f"{cpu_model()}, {os.cpu_count()} cores",
-        "system": platform.platform(),
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "packages": ", ".join(
-            f"{name} {installed(name)}" for _, name in CONTENDERS.values()
-        ),
+    took = {
+        name: [each[name] for each in runs.rounds if name in each] for name in IMPORTS
     }
+    lines = [
+        f"import {name}: {Spread.of(ms):.0f} ms" for name, ms in took.items() if ms
+    ]
+    verdicts = if_judged(options, [judge(runs.rounds, IMPORT_TARGET)])
+    return Section([], [*excuses(runs), *lines], verdicts)
 
 
-def cpu_model() -> str:
-    """Read the processor's name where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if "model name" in line]
-    return names[0] if names else platform.machine()
+def lay_out_scaling(options: argparse.Namespace, runs: Runs[Outcome]) -> Section:
+    """Lay out bizlog alone."""
+    verdicts = if_judged(options, judge_scaling(runs.rounds))
+    verdicts += judge_counts(runs.rounds)
+    return Section(scaling_table(runs.rounds), excuses(runs), verdicts)
 
 
-def installed(name: str) -> str:
-    """Name the version of a distribution."""
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
+def if_judged(options: argparse.Namespace, verdicts: list[Verdict]) -> list[Verdict]:
+    """Judge nothing about speed and memory in a quick run: it is too short for that."""
+    return unjudged(verdicts) if options.quick else verdicts
 
 
-def render(
-    options: argparse.Namespace,
-    rounds: Sequence[Round],
-    failures: Mapping[str, str],
-    imports: Mapping[str, Sequence[float]],
-    verdicts: Sequence[Verdict],
-) -> str:
-    """Write the whole report, for a terminal or for the README."""
-    if sys.stderr.isatty():
-        progress("")
-    rows = table(rounds)
-    machine = describe_machine()
-    head = [f"{key}: {value}" for key, value in machine.items()]
-    head.append(f"{options.events:,} events a run, {options.rounds} rounds")
-    tail = [f"{name}: not measured: {reason}" for name, reason in failures.items()]
-    tail += show_imports(imports)
-    tail += [f"{'pass' if ok else 'MISS'}  {text}" for ok, text in verdicts]
-    if options.markdown:
-        bullets = "\n".join(f"- {line}" for line in [*head, *tail])
-        return f"{as_markdown(rows)}\n\n{bullets}"
-    return "\n".join([*head, "", as_text(rows), "", *tail]).rstrip()
+def excuses(runs: Runs[T]) -> list[str]:
+    """Say what could not be measured, and why."""
+    return [f"{name}: not measured: {why}" for name, why in runs.failures.items()]
+
+
+def describe_run(options: argparse.Namespace) -> dict[str, str]:
+    """Say what was run, and on what."""
+    machine = describe_machine(dict.fromkeys(name for _, name in CONTENDERS.values()))
+    size = f"{options.events:,} events a run, {options.rounds} rounds"
+    return {**machine, "size": size}
 
 
 def as_json(
-    options: argparse.Namespace,
-    rounds: Sequence[Round],
-    failures: Mapping[str, str],
-    imports: Mapping[str, Sequence[float]],
-    verdicts: Sequence[Verdict],
+    head: Mapping[str, str], results: Results, verdicts: Sequence[Verdict]
 ) -> str:
     """Write every measurement, for later analysis."""
     document: dict[str, Any] = {
-        "machine": describe_machine(),
-        "events": options.events,
-        "rounds": [
-            {name: asdict(measurement) for name, measurement in each.items()}
-            for each in rounds
-        ],
-        "failures": dict(failures),
-        "import_milliseconds": dict(imports),
+        "run": dict(head),
+        **asdict(results),
         "verdicts": [verdict._asdict() for verdict in verdicts],
     }
     return json.dumps(document, indent=2) + "\n"

@@ -17,7 +17,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
-import resource
 import sys
 from array import array
 from collections.abc import Callable, Sequence
@@ -26,7 +25,9 @@ from pathlib import Path
 from time import perf_counter, perf_counter_ns, process_time
 from typing import Any, cast
 
-from workload import Contender, count_events, make_event
+from arrivals import count_events
+from memory import peak_rss
+from workload import Contender, make_event
 
 Factory = Callable[[Path, int], AbstractContextManager[Contender]]
 
@@ -78,22 +79,6 @@ def measure_latency(factory: Factory, directory: Path, events: int) -> dict[str,
 def quantile(ordered: Sequence[int], share: float) -> int:
     """The value that at least this share of all does not exceed (nearest rank)."""
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
-
-
-def peak_rss() -> int:
-    """
-    Peak resident memory of this process in bytes.
-
-    Linux carries the peak of the process that forked into `ru_maxrss`; `VmHWM` starts
-    anew at exec, so it is used where it exists.
-    """
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024
 
 
 def main() -> None:

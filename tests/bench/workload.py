@@ -1,24 +1,16 @@
 """
-The events that every contender sends, and the count of those that arrived.
+The events that every contender sends, and what a contender is.
 
 An event is one `product.viewed` with seven fields and three of context. The fields come
 from a small catalogue built beforehand; only `product_id` differs from event to event,
 so building an event costs every contender the same: one dictionary, one f-string.
-
-An event counts as delivered when it stands in a complete line of JSON below the output
-directory, in a file that carries its final name (`*.jsonl`), with its context. Each
-product id counts once: a second copy is a duplicate, not a delivery.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from decimal import Decimal
-from pathlib import Path
 from typing import Any, NamedTuple
-
-import orjson
 
 EVENT = "product.viewed"
 CONTEXT = {"correlation_id": "c-1", "session_id": "sess-1", "user_id": "u-7"}
@@ -38,9 +30,6 @@ CATALOGUE: tuple[dict[str, Any], ...] = tuple(
     for n in range(64)
 )
 
-_PRODUCT_ID = re.compile(rb'"product_id": ?"p-(\d+)"')
-_CONTEXT_VALUES = tuple(f'"{value}"'.encode() for value in CONTEXT.values())
-
 
 def make_event(number: int) -> dict[str, Any]:
     """Build the seven fields of one event; the caller owns the dictionary."""
@@ -58,33 +47,3 @@ class Contender(NamedTuple):
 
     emit: Callable[[dict[str, Any]], object]
     finish: Callable[[], object]
-
-
-class Count(NamedTuple):
-    """How many different events arrived, and how many came more than once."""
-
-    delivered: int
-    duplicates: int
-
-
-def count_events(directory: Path) -> Count:
-    """Count the events in all files below a directory that have their final name."""
-    seen: set[bytes] = set()
-    copies = 0
-    for path in directory.rglob("*.jsonl"):
-        with path.open("rb") as file:
-            for line in file:
-                ids = _ids_in(line)
-                seen.update(ids)
-                copies += len(ids)
-    return Count(len(seen), copies - len(seen))
-
-
-def _ids_in(line: bytes) -> list[bytes]:
-    try:
-        orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return []
-    ids: list[bytes] = _PRODUCT_ID.findall(line)
-    complete = min(line.count(value) for value in _CONTEXT_VALUES)
-    return ids[:complete]
