@@ -23,6 +23,7 @@ from bizlog.exceptions import (
     SinkError,
     UnknownEventError,
 )
+from bizlog.handler import BusinessEventHandler, divert, logging_config
 from bizlog.ledger import Ledger, SinkLedger
 from bizlog.logger import BusinessLogger, get_logger
 from bizlog.registry import Registry, registry
@@ -38,6 +39,7 @@ __all__ = [
     "BaseSink",
     "Batch",
     "BizlogError",
+    "BusinessEventHandler",
     "BusinessLogger",
     "BusinessTelemetryClient",
     "ConfigurationError",
@@ -65,9 +67,11 @@ __all__ = [
     "correlation",
     "current_context",
     "describe",
+    "divert",
     "flush",
     "get_logger",
     "ledger",
+    "logging_config",
     "registry",
     "session",
     "shutdown",

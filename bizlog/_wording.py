@@ -1,10 +1,17 @@
-"""Words for messages: the nearest known name, types instead of values. Pure."""
+"""
+Words for messages: the nearest known name, types instead of values. Pure.
+
+Messages travel into logs and dead letters, where the values of events do not belong.
+Ours name fields and types; those of others are quoted without what looks like personal
+data or a secret, whatever the settings say.
+"""
 
 from __future__ import annotations
 
-import difflib
 import re
 from typing import TYPE_CHECKING
+
+from bizlog._detectors import scrub
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -13,9 +20,15 @@ if TYPE_CHECKING:
 
 _QUOTED_VALUE = re.compile(r"^(Invalid [a-z ]*value) .*$", re.DOTALL)
 
+# Characters of a foreign message that are read, and that are kept.
+_MAX_READ = 16 * 1024
+_MAX_MESSAGE = 300
+
 
 def suggest(name: str, known: Iterable[str]) -> str:
     """Name the nearest known name, as `; did you mean 'x'?`, or say nothing."""
+    import difflib  # noqa: PLC0415  # only for messages
+
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
 
@@ -24,15 +37,27 @@ def validation_reason(error: msgspec.ValidationError) -> tuple[str, str | None]:
     """
     Split msgspec's message into what was expected and the JSON path.
 
-    A message that quotes the value it refuses is cut before it: errors travel into
-    logs and dead letters, where the values of an event do not belong.
+    A message that quotes the value it refuses is cut before it; one that comes from a
+    check of the user's own is scrubbed and bounded.
     """
-    reason, _, path = str(error).partition(" - at `")
-    reason = _QUOTED_VALUE.sub(r"\1", reason)
+    text = str(error)
+    # The last one: before it may stand the value, and that may hold anything.
+    reason, found, path = text.rpartition(" - at `")
+    reason = reason if found else text
+    path = path if found else ""
+    reason = _one_line(_QUOTED_VALUE.sub(r"\1", reason))
     return reason, path.rstrip("`") or None
 
 
 def describe_error(error: BaseException) -> str:
-    """Say what failed in one bounded line: the class and its message."""
-    message = " ".join(str(error).split())[:300]
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+    """Say what failed in one bounded line: the class and its message; never raises."""
+    name = type(error).__name__
+    try:
+        message = _one_line(str(error))
+    except Exception:  # noqa: BLE001  # a foreign __str__
+        return name
+    return f"{name}: {message}" if message else name
+
+
+def _one_line(text: str) -> str:
+    return scrub(" ".join(text[:_MAX_READ].split()))[:_MAX_MESSAGE]

@@ -13,32 +13,49 @@ Emitting never blocks on I/O and, outside development, never raises.
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
 
 import msgspec
 import structlog
 
 from bizlog import diagnostics, processors
-from bizlog._wording import describe_error
 from bizlog.coercion import payload_fields
 from bizlog.delivery.dead_letters import DeadLetter, DeadLetterFolder, wall_clock
 from bizlog.delivery.engine import Engine
 from bizlog.delivery.journal import MemoryJournal
 from bizlog.delivery.lane import Lane
-from bizlog.delivery.policy import Batcher
-from bizlog.delivery.pump import REJECTED_LIMIT, Pump
+from bizlog.delivery.policy import Batcher, reason_of
+from bizlog.delivery.pump import Pump
 from bizlog.delivery.queue import FrontQueue, Overflow
-from bizlog.events import BaseEvent
+from bizlog.events import (
+    AdminEvent,
+    AIEvent,
+    BaseEvent,
+    CustomerEvent,
+    OrderEvent,
+    ProductEvent,
+)
 from bizlog.exceptions import (
     ConfigurationError,
     InvalidEventError,
     PermanentSinkError,
 )
-from bizlog.ledger import Counts, Ledger, SinkLedger, merge
-from bizlog.plan import ENVELOPE_KEY, Chain
+from bizlog.ledger import (
+    OTHER,
+    Counts,
+    Figures,
+    Ledger,
+    SinkFigures,
+    SinkLedger,
+    Tallies,
+    merge,
+)
+from bizlog.plan import ENVELOPE_KEY, Chain, Draft, Outlet
 from bizlog.privacy import Privacy
+from bizlog.registry import MAX_NAME
 from bizlog.settings import Settings, load_settings
 from bizlog.sinks import BaseSink, Route
 
@@ -46,6 +63,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
     from typing import Self, Unpack
+
+    from prometheus_client import CollectorRegistry
 
     from bizlog.registry import Registry
     from bizlog.sinks import Record, SeedSink
@@ -57,6 +76,9 @@ DEFAULT_CHAIN: tuple[Any, ...] = (
     processors.protect,
     processors.encode,
 )
+
+# Their privacy tags hold for properties of the same name on any event.
+CDM_TYPES = (ProductEvent, OrderEvent, CustomerEvent, AdminEvent, AIEvent)
 
 
 class Options(TypedDict, total=False):
@@ -76,26 +98,14 @@ class Options(TypedDict, total=False):
     shutdown_timeout: float | None
     dead_letters: str | None
     development: bool | None
+    disabled: bool | None
     strict: bool | None
     privacy: Mapping[str, str] | None
-    hash_key: str | bytes | None
+    hash_key: str | bytes | Mapping[str, str | bytes] | None
+    detectors: Sequence[Literal["email", "card", "token"]] | None
+    allow: Sequence[str] | None
     registry: Registry | None
-
-
-class Outlet:
-    """
-    The logger that structlog's chain wraps: one client, seen from one source.
-
-    Attributes:
-        chain: What the processors know about the process.
-        source: `event_source` of the events, or None for the client's.
-    """
-
-    __slots__ = ("chain", "source")
-
-    def __init__(self, chain: Chain, source: str | None) -> None:
-        self.chain = chain
-        self.source = source
+    metrics_registry: CollectorRegistry | None
 
 
 class BusinessTelemetryClient:
@@ -117,22 +127,35 @@ class BusinessTelemetryClient:
 
     def __init__(self, **options: Unpack[Options]) -> None:
         self._set_up(load_settings(options))
+        if self.settings.metrics_registry is not None:
+            _show_metrics(self)
 
     def _set_up(self, settings: Settings) -> None:
         self.settings = settings
+        self._disabled = settings.disabled
         self._offered = 0
         self._rejected = 0
-        self._dropped = Counts("processor", "interrupted")
+        self._dropped = Counts("processor", "reentrant", "interrupted")
+        self._exhausted = 0
+        self.unheard = 0
+        self._depths: dict[int, int] = {}
+        self.tallies = Tallies()
         self.chain = Chain(
             source=settings.source,
             environment=settings.environment,
             service_version=settings.service_version,
             registry=settings.registry,
-            privacy=Privacy(settings.privacy, settings.hash_key),
+            privacy=Privacy(
+                settings.privacy,
+                settings.hash_key,
+                named=CDM_TYPES,
+                detectors=settings.detectors,
+                allow=settings.allow,
+            ),
             strict=settings.strict,
+            tallies=self.tallies,
         )
-        self._default_outlet = Outlet(self.chain, None)
-        self._outlets: dict[str, Outlet] = {}
+        self._outlet = self.chain.outlet(None)
         self._queue = FrontQueue(
             max_events=settings.queue_events,
             max_bytes=settings.queue_bytes,
@@ -170,12 +193,16 @@ class BusinessTelemetryClient:
         interval = route.sink.flush_interval
         if interval is None:
             interval = self.settings.flush_interval
-        batch_size = min(self.settings.batch_size, route.sink.max_events)
+        # More than may wait would never gather.
+        batch_size = min(
+            self.settings.batch_size, route.sink.max_events, self.settings.queue_events
+        )
+        batch_bytes = min(route.sink.max_bytes, self.settings.queue_bytes)
         return Lane(
             name=name,
             route=route,
             journal=journal,
-            batcher=Batcher(batch_size, route.sink.max_bytes, interval),
+            batcher=Batcher(batch_size, batch_bytes, interval),
             sink_timeout=self.settings.sink_timeout,
             dead_letters=self._dead_letters,
             on_progress=lambda: self._engine.pump.on_progress(),  # noqa: PLW0108  # a fork makes a new pump
@@ -210,59 +237,127 @@ class BusinessTelemetryClient:
         Raises:
             InvalidEventError: In development only.
         """
+        if self._disabled:
+            return None
         self._offered += 1
-        outlet = self._default_outlet
+        outlet, record, stepwise = self._outlet, None, False
         try:
             if source is not None:
-                outlet = self._outlets.get(source) or self._outlet(source)
+                outlet = self.chain.outlet(source)
             if chain is DEFAULT_CHAIN:
                 record = processors.encode_directly(outlet, state)
-                if record is not None:
-                    return record if self._queue.offer(record) else None
-            for processor in chain:
-                state = processor(outlet, method, state)
-            return state if self._queue.offer(state) else None
+            if record is None:
+                stepwise = True
+                record = self._run(chain, outlet, method, state)
+            return record if record and self._queue.offer(record) else None
+        except (KeyboardInterrupt, SystemExit):
+            if record is None and not stepwise:
+                self._drop("interrupted", outlet, state)
+            raise
+        except (RecursionError, MemoryError) as error:
+            try:
+                record = self._emit_envelope(outlet, state, error, record)
+                return record if self._queue.offer(record) else None
+            except (RecursionError, MemoryError):
+                self._exhausted += 1
+                return None
+
+    def _run(
+        self,
+        chain: Sequence[Callable[..., Any]],
+        outlet: Outlet,
+        method: str,
+        state: Any,
+    ) -> Record | None:
+        """Take an event through a chain, step by step."""
+        # Values and processors are foreign code, which may emit in its turn: once, and
+        # a second time inside that, but not without end.
+        caller = threading.get_ident()
+        depth = self._depths.get(caller, 0)
+        if depth > 1:
+            self._drop("reentrant", outlet, state)
+            return None
+        self._depths[caller] = depth + 1
+        step: Callable[..., Any] | None = None
+        try:
+            for step in chain:
+                state = step(outlet, method, state)
         except structlog.DropEvent:
-            self._dropped.add("processor")
+            self._drop("processor", outlet, state)
         except InvalidEventError as error:
             self._reject(outlet, state, error)
-        except Exception as error:  # noqa: BLE001  # never into the caller
-            self._reject(outlet, state, InvalidEventError(describe_error(error)))
-        except BaseException:
-            self._dropped.add("interrupted")
+        except (RecursionError, MemoryError) as error:
+            return self._emit_envelope(outlet, state, error, None)
+        except (KeyboardInterrupt, SystemExit):
+            self._drop("interrupted", outlet, state)
             raise
+        except BaseException as error:  # noqa: BLE001  # never into the caller
+            # Its class only: a message may hold the values of the event.
+            name = getattr(step, "__name__", type(step).__name__)
+            reason = f"{type(error).__name__} in the processor {name}"
+            self._reject(outlet, state, InvalidEventError(reason))
+        else:
+            return cast("Record", state)
+        finally:
+            # No call: there may be no depth left for one.
+            if depth:
+                self._depths[caller] = depth
+            else:
+                del self._depths[caller]
         return None
 
-    def _outlet(self, source: str) -> Outlet:
-        return self._outlets.setdefault(source, Outlet(self.chain, source))
+    def _emit_envelope(
+        self, outlet: Outlet, state: Any, error: BaseException, record: Record | None
+    ) -> Record:
+        """Make the event that needs neither memory nor depth: that there was one."""
+        if record is None:
+            self._tally(outlet, state)
+        return processors.encode_envelope(outlet, state, type(error).__name__)
+
+    def _drop(self, reason: str, outlet: Outlet, state: Any) -> None:
+        self._dropped.add(reason)
+        self._tally(outlet, state)
+
+    def _tally(self, outlet: Outlet, state: Any) -> None:
+        """Count an event that did not get as far as its plan, which would count it."""
+        if isinstance(state, Draft):
+            if state.plan is not None:
+                return
+            name: Any = state.name
+        else:
+            name = state.get("event")
+        known = name[:MAX_NAME] if type(name) is str else OTHER
+        self.tallies.of(outlet.source or self.chain.source, known).events += 1
 
     def _reject(self, outlet: Outlet, state: Any, error: InvalidEventError) -> None:
         self._rejected += 1
+        self._tally(outlet, state)
         if self.settings.development:
             raise error
         rejected = self._engine.pump.rejected
-        if len(rejected) >= REJECTED_LIMIT:
+        if not rejected.has_room():
+            rejected.lost += 1
             return
-        now = wall_clock()
         try:
-            record = processors.describe_rejected(outlet, state)
-        except Exception:  # noqa: BLE001  # values that cannot even be looked at
-            record = b"null"
-        rejected.append(
-            DeadLetter(
-                reason=error.reason,
-                path=error.path,
-                sink=None,
-                attempts=0,
-                first_at=now,
-                last_at=now,
-                event_id=getattr(state, "event_id", None),
-                record=msgspec.Raw(record),
-            )
+            rejected.append(self._letter_for(outlet, state, error))
+            self._queue.nudge()
+        except (RecursionError, MemoryError):
+            rejected.lost += 1
+
+    def _letter_for(
+        self, outlet: Outlet, state: Any, error: InvalidEventError
+    ) -> DeadLetter:
+        now = wall_clock()
+        return DeadLetter(
+            reason=error.reason,
+            path=error.path,
+            sink=None,
+            attempts=0,
+            first_at=now,
+            last_at=now,
+            event_id=getattr(state, "event_id", None),
+            record=msgspec.Raw(processors.describe_rejected(outlet, state)),
         )
-        if not self._queue.awake:
-            self._queue.awake = True
-            self._engine.wake()
 
     def send_sync(self, event: BaseEvent | str, /, **fields: Any) -> str | None:
         """
@@ -280,6 +375,21 @@ class BusinessTelemetryClient:
         """
         record = self.emit("info", event_state(event, fields))
         return record.event_id if record else None
+
+    def pseudonyms(self, value: object) -> dict[str, str]:
+        """
+        Write a value as the policy `hash` writes it, under each of the hash keys.
+
+        For joins across a rotation of the keys, and to find what a person's request
+        for erasure is about. What no policy hashes has no pseudonym in the events.
+
+        Args:
+            value: What was hashed, such as a user's name.
+
+        Returns:
+            The pseudonyms by the id of their key; the id of a key that has none is "".
+        """
+        return self.chain.privacy.pseudonyms(value)
 
     async def send(self, event: BaseEvent | str, /, **fields: Any) -> str | None:
         """Accept one event, as `send_sync` does; never waits for I/O."""
@@ -331,18 +441,52 @@ class BusinessTelemetryClient:
         return self._engine.pump.lanes
 
     def _account(self, lane: Lane) -> SinkLedger:
+        exhausted = self._exhausted + self.unheard
         return SinkLedger(
-            offered=self._offered - lane.not_routed,
+            offered=self._offered + self.unheard - lane.not_routed,
             delivered=lane.delivered,
             rejected=self._rejected,
             dropped=merge(
                 self._dropped.snapshot(),
+                {"exhausted": exhausted} if exhausted else {},
                 self._queue.dropped.snapshot(),
                 lane.dropped.snapshot(),
             ),
             dead_lettered=lane.dead_lettered,
             pending=len(self._queue) + lane.pending,
         )
+
+    def figures(self) -> Figures:
+        """Read the counters, for the metrics; from any thread, without waiting."""
+        received = self.tallies.snapshot()
+        if unnamed := self._unnamed(sum(received.values())):
+            key = self.chain.source, OTHER
+            received[key] = received.get(key, 0) + unnamed
+        return Figures(received, [self._figures_of(lane) for lane in self._lanes])
+
+    def _unnamed(self, named: int) -> int:
+        """Say how many events found no memory or depth to be counted by name."""
+        missing = self._offered + self.unheard - named
+        # Not those that other threads emit right now: they get their names.
+        return min(max(0, missing), self._exhausted + self.unheard)
+
+    def _figures_of(self, lane: Lane) -> SinkFigures:
+        return SinkFigures(
+            sink=lane.name,
+            sink_type=lane.sink_type,
+            ledger=self._account(lane),
+            dead_lettered=lane.refused.snapshot(),
+            calls=lane.durations.snapshot(),
+            seconds=lane.durations.seconds,
+            oldest_pending=self._oldest_pending(lane),
+        )
+
+    def _oldest_pending(self, lane: Lane) -> float:
+        since = lane.oldest_at
+        if since is None and len(self._queue):
+            # It came after the pump's last look at the queue.
+            since = max(self._queue.woken_at, lane.notified_at)
+        return 0.0 if since is None else max(0.0, time.monotonic() - since)
 
     def __enter__(self) -> Self:
         return self
@@ -369,10 +513,11 @@ class BusinessTelemetryClient:
 
 def event_state(event: BaseEvent | str, fields: dict[str, Any]) -> dict[str, Any]:
     """Turn a typed event, or a name and properties, into an event dictionary."""
-    if not isinstance(event, BaseEvent):
+    if not issubclass(type(event), BaseEvent):
         fields = dict(fields)
         processors.set_aside(fields, ("event",))
         return {**fields, "event": event}
+    event = cast("BaseEvent", event)
     named = payload_fields(type(event)) | {"event_time"}
     values = {name: getattr(event, name) for name in named}
     return {
@@ -399,6 +544,17 @@ def _named(routes: Sequence[Route]) -> dict[str, Route]:
     return named
 
 
+def _show_metrics(client: BusinessTelemetryClient) -> None:
+    if client.settings.disabled:
+        return
+    try:
+        from bizlog import metrics  # noqa: PLC0415  # it imports prometheus_client
+
+        metrics.enrol(client, client.settings.metrics_registry)
+    except Exception as error:  # noqa: BLE001  # events matter more
+        diagnostics.report("metrics", f"there are no metrics: {reason_of(error)}")
+
+
 # The process-wide client
 
 
@@ -412,6 +568,7 @@ class _UnavailableSink(BaseSink):
 
 
 _default: BusinessTelemetryClient | None = None
+"""The process-wide client; None until the first use."""
 
 
 def configure(**options: Unpack[Options]) -> BusinessTelemetryClient:
@@ -438,6 +595,8 @@ def configure(**options: Unpack[Options]) -> BusinessTelemetryClient:
     if before is not None:
         before.flush_sync(fresh.settings.shutdown_timeout)
     _default = fresh
+    if fresh.settings.metrics_registry is None:
+        _show_metrics(fresh)
     if before is not None:
         before.shutdown_sync(max(0.0, deadline - time.monotonic()))
     return fresh
@@ -465,6 +624,8 @@ def _configure_implicitly() -> BusinessTelemetryClient:
         )
     # Another thread may have been faster; its client stays, this one never started.
     _default = _default or fresh
+    if _default is fresh:
+        _show_metrics(fresh)
     return _default
 
 

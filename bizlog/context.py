@@ -24,7 +24,8 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
-import uuid_utils
+
+from bizlog.stamps import next_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
@@ -37,25 +38,36 @@ _TRACEPARENT = re.compile(
 )
 
 
-class _State(msgspec.Struct, frozen=True):
+class State(msgspec.Struct, frozen=True, eq=False):
+    """
+    What is bound at one moment.
+
+    Attributes:
+        bound: What scopes and `bind_context` say.
+        trace_id: Of the `traceparent`, if there was one.
+        values: What an event gets: `bound`, plus the trace id where no correlation is
+            set. Never changed.
+        spliced: The same as JSON, kept by the chain for the next event, by its rules.
+        entered: The scopes around, outermost first, each with the state before it.
+    """
+
     bound: dict[str, Any]
     trace_id: str | None
-    # What add_context merges: `bound`, plus the trace id where no correlation is set.
     values: dict[str, Any]
+    spliced: dict[object, str] = msgspec.field(default_factory=dict[object, str])
+    entered: tuple[tuple[object, State], ...] = ()
 
 
-_EMPTY = _State({}, None, {})
-_state: ContextVar[_State] = ContextVar("bizlog_context", default=_EMPTY)
+_EMPTY = State({}, None, {})
+_state: ContextVar[State] = ContextVar("bizlog_context", default=_EMPTY)
+
+current_state = _state.get
+"""Return the state itself, for the chain."""
 
 
 def current_context() -> dict[str, Any]:
     """Show what events emitted here would carry; a copy."""
     return dict(_state.get().values)
-
-
-def context_values() -> dict[str, Any]:
-    """Return the values themselves, for the chain; never change them."""
-    return _state.get().values
 
 
 def trace_id_of(traceparent: object) -> str | None:
@@ -74,13 +86,14 @@ def trace_id_of(traceparent: object) -> str | None:
     return match[1]
 
 
-def _extend(values: dict[str, Any]) -> _State:
+def _extend(values: dict[str, Any], scope: object = None) -> State:
     before = _state.get()
     fresh = {name: value for name, value in values.items() if value is not None}
     trace_id = trace_id_of(fresh.pop("traceparent", None)) or before.trace_id
     bound = {**before.bound, **fresh}
     inherited = {"correlation_id": trace_id} if trace_id else {}
-    return _State(bound, trace_id, {**inherited, **bound})
+    entered = (*before.entered, (scope, before)) if scope else before.entered
+    return State(bound, trace_id, {**inherited, **bound}, entered=entered)
 
 
 class Scope:
@@ -93,11 +106,9 @@ class Scope:
 
     def __init__(self, make_values: Callable[[], dict[str, Any]]) -> None:
         self._make_values = make_values
-        self._before: list[_State] = []
 
     def __enter__(self) -> dict[str, Any]:
-        self._before.append(_state.get())
-        _state.set(_extend(self._make_values()))
+        _state.set(_extend(self._make_values(), self))
         return current_context()
 
     def __exit__(
@@ -106,9 +117,12 @@ class Scope:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # Not ContextVar.reset: a generator may be closed in another context, where a
-        # token of this one would raise.
-        _state.set(self._before.pop())
+        # Found in the context itself: several tasks may be inside the same scope, and a
+        # generator may be closed in a context that never entered it.
+        for scope, before in reversed(_state.get().entered):
+            if scope is self:
+                _state.set(before)
+                return
 
     async def __aenter__(self) -> dict[str, Any]:
         return self.__enter__()
@@ -201,7 +215,7 @@ class Scope:
 class _Suspended:
     """The context of a generator, put aside while it is suspended."""
 
-    def __init__(self, state: _State) -> None:
+    def __init__(self, state: State) -> None:
         self._inner = state
 
     @contextmanager
@@ -229,7 +243,7 @@ def session(
     """
     return Scope(
         lambda: {
-            "session_id": _new_id() if session_id is None else session_id,
+            "session_id": next_id() if session_id is None else session_id,
             "user_id": user_id,
             **properties,
         }
@@ -252,7 +266,7 @@ def correlation(
     def values() -> dict[str, Any]:
         found = trace_id_of(traceparent) if correlation_id is None else correlation_id
         return {
-            "correlation_id": _new_id() if found is None else found,
+            "correlation_id": next_id() if found is None else found,
             "traceparent": traceparent,
             **properties,
         }
@@ -275,7 +289,7 @@ def user(user_id: object, **properties: Any) -> Scope:
 class _Binding:
     """What `bind_context` changed; used with `with`, the change ends there."""
 
-    def __init__(self, before: _State) -> None:
+    def __init__(self, before: State) -> None:
         self._before = before
 
     def __enter__(self) -> dict[str, Any]:
@@ -304,7 +318,3 @@ def bind_context(**values: Any) -> _Binding:
     before = _state.get()
     _state.set(_extend(values))
     return _Binding(before)
-
-
-def _new_id() -> str:
-    return str(uuid_utils.uuid7())

@@ -22,15 +22,19 @@ from typing import (
     ClassVar,
     Literal,
     TypeAlias,
+    cast,
     dataclass_transform,
+    get_args,
 )
 
 import msgspec
 
+from bizlog._wording import suggest
 from bizlog.exceptions import RegistrationError
+from bizlog.privacy import is_policy
 from bizlog.registry import Registry, registry
 
-Policy: TypeAlias = Literal["drop", "mask", "hash", "hash_email", "truncate"]
+Policy: TypeAlias = Literal["keep", "drop", "mask", "hash", "hash_email", "truncate"]
 
 
 def describe(
@@ -44,16 +48,59 @@ def describe(
         unit: Unit of the value (`ms`, `USD`, `items`), if it has one.
         privacy: Policy that protects the value unless the settings say otherwise:
             `drop`, `mask`, `hash` (keyed HMAC), `hash_email` (keyed HMAC where it looks
-            like an e-mail address) or `truncate` (256 characters).
+            like an e-mail address) or `truncate` (256 characters); `keep` takes away
+            the policy that a field of this name has elsewhere.
+
+    Raises:
+        RegistrationError: The policy is none of these.
     """
+    if privacy is not None and not is_policy(privacy):
+        raise RegistrationError(
+            f"privacy={privacy!r}: expected keep, drop, mask, hash, hash_email or "
+            f"truncate{suggest(str(privacy), get_args(Policy))}"
+        )
     extra = {"unit": unit, "privacy": privacy}
     return msgspec.Meta(
         description=description, extra={k: v for k, v in extra.items() if v}
     )
 
 
-def _is_immutable_default(value: Any) -> bool:
-    return isinstance(value, str | int | float | Decimal | tuple | frozenset)
+# msgspec has no public name for what `msgspec.field` returns.
+_FIELD_TYPE = cast("Any", type(cast("object", msgspec.field(default=None))))
+_MUTABLE: Any = (list, dict, set, bytearray)
+
+
+def _is_default(given: Any) -> bool:
+    """Whether a field has a default that is not null."""
+    if not isinstance(given, _FIELD_TYPE):
+        # What msgspec refuses as a default, it shall refuse itself.
+        full = isinstance(given, _MUTABLE) and given
+        return given is not None and not full
+    no_default = given.default is None or given.default is msgspec.NODEFAULT
+    return not no_default or given.default_factory is not msgspec.NODEFAULT
+
+
+def _always_written(default: Any) -> Any:
+    """
+    Make a default that msgspec does not take for one.
+
+    Its omit_defaults leaves out what is or equals the default, yet only null may be
+    absent on the wire; what comes from a factory of ours is always written.
+    """
+    name: str | None = None
+    made: Any = None
+    if isinstance(default, _FIELD_TYPE):
+        name, made, default = default.name, default.default_factory, default.default
+    if isinstance(default, _MUTABLE):
+        made = cast(
+            "Any", type(cast("object", default))
+        )  # empty: msgspec refuses others
+    elif default is not msgspec.NODEFAULT:
+        return msgspec.field(default_factory=lambda: default, name=name)
+    return msgspec.field(default_factory=lambda: made(), name=name)  # noqa: PLW0108  # msgspec knows `list` itself
+
+
+_EVENT_TYPE: TypeAlias = Annotated[str, describe("What happened, as `family.action`.")]
 
 
 def _check_types(cls: type[Any]) -> None:
@@ -83,16 +130,10 @@ class EventMeta(msgspec.StructMeta):
     ) -> Any:
         """Build an event class; `BaseEvent` describes the keywords."""
         for field in namespace.get("__annotations__", {}):
-            default = namespace.get(field)
-            if field != "event_type" and _is_immutable_default(default):
-                # msgspec's omit_defaults leaves out a value that *is* the default,
-                # yet only null may be absent on the wire; what comes from a factory
-                # is always written.
-                namespace[field] = msgspec.field(
-                    default_factory=lambda d=default: d  # type: ignore[misc]  # of any type
-                )
+            if field != "event_type" and _is_default(namespace.get(field)):
+                namespace[field] = _always_written(namespace[field])
         if event_type is not None:
-            namespace.setdefault("__annotations__", {})["event_type"] = str
+            namespace.setdefault("__annotations__", {})["event_type"] = _EVENT_TYPE
             namespace["event_type"] = event_type
         cls: Any = super().__new__(
             mcls, name, bases, namespace, kw_only=True, omit_defaults=True, **config
@@ -143,7 +184,7 @@ class BaseEvent(_EventStruct):
     """
 
     event_id: Annotated[str | None, describe("UUID of the event.")] = None
-    event_type: Annotated[str, describe("What happened, as `family.action`.")] = ""
+    event_type: _EVENT_TYPE = ""
     event_source: Annotated[
         str | None, describe("The service that emitted the event.")
     ] = None

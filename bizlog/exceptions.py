@@ -79,11 +79,15 @@ class MissingExtraError(BizlogError, ImportError):
     """
 
     def __init__(self, what: str, extra: str) -> None:
+        self.what = what
         self.extra = extra
         super().__init__(
             f"{what} needs packages that are not installed: "
             f"run  pip install 'bizlog[{extra}]'"
         )
+
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str]]:
+        return type(self), (self.what, self.extra)
 
 
 class SinkError(BizlogError):

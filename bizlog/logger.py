@@ -8,11 +8,13 @@ Every level method emits the same event; the level is not stored.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 from structlog import BoundLoggerBase
 
+from bizlog import client as clients
 from bizlog.client import (
     DEFAULT_CHAIN,
     BusinessTelemetryClient,
@@ -22,6 +24,7 @@ from bizlog.client import (
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Self
 
     from structlog.typing import Processor
 
@@ -59,6 +62,15 @@ class BusinessLogger(BoundLoggerBase):
     _context: dict[str, Any]
     _processors: Sequence[Processor]
 
+    def bind(self, /, **new_values: Any) -> Self:
+        """Return a logger whose events carry these properties, too."""
+        values = {**self._context, **new_values}
+        return self.__class__(self._logger, self._processors, values)
+
+    def new(self, /, **new_values: Any) -> Self:
+        """Return a logger whose events carry these properties instead."""
+        return self.__class__(self._logger, self._processors, new_values)
+
     def info(self, event: str | BaseEvent = "", /, *args: Any, **fields: Any) -> None:
         """
         Emit an event.
@@ -72,13 +84,19 @@ class BusinessLogger(BoundLoggerBase):
             InvalidEventError: In development only.
         """
         origin = self._logger
-        client = origin.client or default_client()
-        state = {**self._context, **fields}
-        if type(event) is str and not args and "event" not in state:
-            state["event"] = event
-        else:
-            state = _uncommon_state(event, args, state)
-        client.emit("info", state, origin.source, self._processors)
+        client = origin.client or clients._default  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no call: see below
+        try:
+            client = client or default_client()
+            state = {**self._context, **fields} if self._context else fields
+            if type(event) is str and not args and "event" not in state:
+                state["event"] = event
+            else:
+                state = _uncommon_state(event, args, state)
+            client.emit("info", state, origin.source, self._processors)
+        except (RecursionError, MemoryError):
+            # No depth left for a single call; counting takes none.
+            if client is not None:
+                client.unheard += 1
 
     debug = info
     warning = warn = info
@@ -124,10 +142,11 @@ def _uncommon_state(
     event: str | BaseEvent, args: tuple[Any, ...], fields: dict[str, Any]
 ) -> dict[str, Any]:
     for position, argument in enumerate(args):
-        if isinstance(argument, dict):
-            fields = {**fields, **argument}
-        else:
-            fields[f"arg_{position}"] = argument
+        try:
+            more = dict(argument) if issubclass(type(argument), Mapping) else None
+        except Exception:  # noqa: BLE001  # a mapping's own methods
+            more = None
+        fields = {**fields, **({f"arg_{position}": argument} if more is None else more)}
     return event_state(event, fields)
 
 

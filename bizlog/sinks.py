@@ -16,15 +16,29 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Protocol, TypeAlias, cast, get_type_hints, runtime_checkable
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    Protocol,
+    TypeAlias,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+    runtime_checkable,
+)
 
 import msgspec
 import orjson
 
 from bizlog._wording import describe_error, suggest, validation_reason
-from bizlog.exceptions import ConfigurationError
+from bizlog.exceptions import ConfigurationError, MissingExtraError
+
+if TYPE_CHECKING:
+    # At run time where they are used: 16 ms that `import bizlog` need not take.
+    from importlib.metadata import EntryPoint
+    from urllib.parse import SplitResult
 
 ENTRY_POINT_GROUP = "bizlog.sinks"
 
@@ -80,7 +94,7 @@ class Batch(msgspec.Struct, frozen=True):
     @property
     def size(self) -> int:
         """Bytes of all events together."""
-        return sum(len(record.data) for record in self.records)
+        return sum([len(record.data) for record in self.records])
 
     @property
     def events(self) -> list[Event]:
@@ -200,6 +214,8 @@ class BaseSink:
         Raises:
             ConfigurationError: An option is unknown or has the wrong type.
         """
+        from urllib.parse import parse_qsl, unquote  # noqa: PLC0415  # see above
+
         options: dict[str, Any] = dict(parse_qsl(url.query, keep_blank_values=True))
         value = unquote(url.netloc + url.path)
         if value and cls.url_option is None:
@@ -285,6 +301,7 @@ class Route:
         event_type: str | Sequence[str] | None = None,
         when: Callable[[Event], bool] | None = None,
     ) -> None:
+        _check_route(event_type, when)
         self.sink = make_sink(sink)
         self.conditions: tuple[Condition, ...] = ()
         if event_type is not None:
@@ -307,6 +324,24 @@ class Route:
             joined.conditions = self.conditions + inner.conditions
             routes.extend(joined.expand())
         return routes
+
+
+def _check_route(event_type: object, when: object) -> None:
+    patterns = [event_type] if isinstance(event_type, str) else event_type
+    if patterns is not None and not (
+        isinstance(patterns, Sequence)
+        and all(isinstance(each, str) for each in cast("Sequence[object]", patterns))
+    ):
+        kind = type(event_type).__name__
+        raise ConfigurationError(
+            "event_type of a route: expected a name or pattern such as 'order.*', or a "
+            f"list of them, got {kind}"
+        )
+    if when is not None and not callable(when):
+        raise ConfigurationError(
+            "when of a route: expected a function that takes the event as a "
+            f"dictionary, got {type(when).__name__}"
+        )
 
 
 def _matching_type(event_type: str | Sequence[str]) -> Condition:
@@ -355,7 +390,13 @@ def make_sink(spec: object) -> BaseSink:
 
 
 def _sink_from_url(text: str) -> BaseSink:
-    url = urlsplit(text)
+    from urllib.parse import urlsplit  # noqa: PLC0415  # see above
+
+    try:
+        # A '#' belongs to the folder or name: no sink has fragments.
+        url = urlsplit(text, allow_fragments=False)
+    except ValueError as error:
+        raise ConfigurationError(f"a sink URL that is malformed: {error}") from None
     if not url.scheme:
         raise ConfigurationError(
             f"expected a sink URL such as 'file:./events', got {text!r}: "
@@ -385,6 +426,8 @@ def _named(what: str, build: Callable[[], BaseSink]) -> BaseSink:
 
 
 def _installed() -> dict[str, EntryPoint]:
+    from importlib.metadata import entry_points  # noqa: PLC0415  # see above
+
     return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
 
 
@@ -404,31 +447,55 @@ def load_sink_class(scheme: str) -> type[BaseSink]:
     if point is None:
         hint = suggest(scheme, _installed())
         raise ConfigurationError(f"is unknown{hint}; known are {_known_schemes()}")
-    return cast("type[BaseSink]", point.load())
+    try:
+        return cast("type[BaseSink]", point.load())
+    except MissingExtraError:
+        raise
+    except (ImportError, AttributeError) as error:
+        raise ConfigurationError(
+            f"cannot be loaded from {point.value}: {describe_error(error)}"
+        ) from error
 
 
-def _convert_options(cls: type[BaseSink], options: Mapping[str, Any]) -> dict[str, Any]:
+def _convert_options(cls: type[BaseSink], options: Mapping[Any, Any]) -> dict[str, Any]:
     parameters = inspect.signature(cls).parameters
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    named = {
+        name: parameter
+        for name, parameter in parameters.items()
+        if parameter.kind not in {parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL}
+    }
     hints = get_type_hints(cls.__init__)
     problems: list[str] = []
     converted: dict[str, Any] = {}
     for name, value in options.items():
-        if name not in parameters:
-            known = ", ".join(parameters) or "none"
-            problems.append(
-                f"has no option {name!r}{suggest(name, parameters)}; options: {known}"
-            )
+        if name in named or (open_ended and isinstance(name, str)):
+            kind = hints.get(name, Any) if name in named else Any
+            _convert_option(name, value, kind, converted, problems)
             continue
-        try:
-            converted[name] = msgspec.convert(value, hints[name], strict=False)
-        except msgspec.ValidationError as error:
-            problems.append(f"option {name!r}: {validation_reason(error)[0]}")
+        known = ", ".join(named) or "none"
+        hint = suggest(name, named) if isinstance(name, str) else ""
+        problems.append(f"has no option {name!r:.100}{hint}; options: {known}")
     missing = [
         name
-        for name, parameter in parameters.items()
+        for name, parameter in named.items()
         if parameter.default is parameter.empty and name not in options
     ]
     problems += [f"needs the option {name!r}" for name in missing]
     if problems:
         raise ConfigurationError("; ".join(problems))
     return converted
+
+
+def _convert_option(
+    name: str, value: Any, kind: Any, converted: dict[str, Any], problems: list[str]
+) -> None:
+    try:
+        converted[name] = msgspec.convert(value, kind, strict=False)
+    except msgspec.ValidationError as error:
+        reason = validation_reason(error)[0]
+        choices = get_args(kind) if get_origin(kind) is Literal else ()
+        if choices:
+            listed = ", ".join(map(repr, choices))
+            reason = f"expected one of {listed}, got another {type(value).__name__}"
+        problems.append(f"option {name!r}: {reason}")

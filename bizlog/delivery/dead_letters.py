@@ -15,7 +15,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import threading
-from pathlib import Path
+from collections import deque
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -55,6 +55,61 @@ def wall_clock() -> str:
     return f"{now.isoformat(timespec='microseconds')}Z"
 
 
+class RefusedLetters:
+    """
+    Dead letters of refused events, on their way from callers to bizlog's thread.
+
+    Bounded in letters and bytes: where the folder is out of reach, memory is not the
+    place to keep them. No lock; `append` and `take` may meet in any thread.
+
+    Args:
+        max_letters: Most letters that wait.
+        max_bytes: Most bytes of their events.
+
+    Attributes:
+        lost: Letters that found no room.
+    """
+
+    def __init__(self, max_letters: int, max_bytes: int) -> None:
+        self._max_letters = max_letters
+        self._max_bytes = max_bytes
+        self._letters: deque[DeadLetter] = deque()
+        self._bytes_in = 0
+        self._bytes_out = 0
+        self.lost = 0
+
+    def __len__(self) -> int:
+        return len(self._letters)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of the events in the letters that wait."""
+        return self._bytes_in - self._bytes_out
+
+    def has_room(self) -> bool:
+        """Whether one more letter would be kept."""
+        return (
+            len(self._letters) < self._max_letters
+            and self._bytes_in - self._bytes_out < self._max_bytes
+        )
+
+    def append(self, letter: DeadLetter) -> None:
+        """Keep a letter, or count it as lost."""
+        if not self.has_room():
+            self.lost += 1
+            return
+        size = len(memoryview(letter.record))
+        self._letters.append(letter)
+        self._bytes_in += size
+
+    def take(self) -> list[DeadLetter]:
+        """Take out all that wait."""
+        taken = [self._letters.popleft() for _ in range(len(self._letters))]
+        size = sum(len(memoryview(letter.record)) for letter in taken)
+        self._bytes_out += size
+        return taken
+
+
 class DeadLetterFolder:
     """
     Where dead letters are kept; created with the first one.
@@ -65,6 +120,8 @@ class DeadLetterFolder:
     """
 
     def __init__(self, folder: str | os.PathLike[str], producer_id: str) -> None:
+        from pathlib import Path  # noqa: PLC0415  # 4 ms that the import need not take
+
         self.path = Path(folder) / f"dead-letters-{producer_id}.jsonl"
         # Lanes write from several threads; what one takes back must be its own. Never
         # taken on the emit path.

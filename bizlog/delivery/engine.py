@@ -18,7 +18,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from bizlog import diagnostics
+from bizlog import diagnostics, stamps
 from bizlog.delivery.executor import DaemonExecutor
 from bizlog.delivery.policy import reason_of
 
@@ -36,6 +36,9 @@ BLOCKING_THREADS = 4
 GRACE_SECONDS = 0.4
 STOP_SECONDS = 0.2
 CANCEL_SECONDS = 0.08
+
+# What `inf` means: a month, which threads can still wait for.
+LONGEST_SECONDS = 30 * 86_400.0
 
 _running: set[Engine] = set()
 
@@ -177,6 +180,7 @@ class Engine:
         """
         if self._closed.is_set() or self._on_own_thread():
             return self._closed.is_set()
+        timeout = min(timeout, LONGEST_SECONDS)
         deadline = time.monotonic() + timeout
         if self._thread is None:
             if not len(self._queue) and not self.pump.rejected:
@@ -203,7 +207,7 @@ class Engine:
         try:
             self._close_token.pop()
         except IndexError:
-            return self._closed.wait(timeout + GRACE_SECONDS)
+            return self._closed.wait(min(timeout, LONGEST_SECONDS) + GRACE_SECONDS)
         self._queue.closed = True
         flushed = self.flush(timeout)
         self._end_thread()
@@ -285,6 +289,9 @@ def _shut_down_all() -> None:
         for engine in engines:
             engine.at_exit(deadline)
 
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=stamps.draw_anew)
 
 # Registered with the import, so it runs after the exit hooks of the application, which
 # may still emit.

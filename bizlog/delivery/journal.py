@@ -56,13 +56,14 @@ class MemoryJournal:
         self.journal_id = uuid.uuid4().hex
         self.end = 0
         self._starts: list[int] = []
-        self._runs: list[Sequence[Record]] = []
+        self._runs: list[tuple[Sequence[Record], int]] = []
 
     def append(self, run: Sequence[Record]) -> None:
         """Add records at the end."""
         if run:
+            size = sum([len(record.data) for record in run])
             self._starts.append(self.end)
-            self._runs.append(run)
+            self._runs.append((run, size))
             self.end += len(run)
 
     def read(self, position: int, max_events: int, max_bytes: int) -> list[Record]:
@@ -70,7 +71,14 @@ class MemoryJournal:
         found: list[Record] = []
         size = 0
         index = max(bisect_right(self._starts, position) - 1, 0)
-        for start, run in zip(self._starts[index:], self._runs[index:], strict=True):
+        for start, (run, run_size) in zip(
+            self._starts[index:], self._runs[index:], strict=True
+        ):
+            fits = len(found) + len(run) <= max_events and size + run_size <= max_bytes
+            if fits and start >= position:
+                found += run
+                size += run_size
+                continue
             for record in run[max(position - start, 0) :]:
                 size += len(record.data)
                 if found and (len(found) >= max_events or size > max_bytes):

@@ -10,6 +10,7 @@ nothing but its own lane.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ import msgspec
 from bizlog import diagnostics
 from bizlog.delivery.dead_letters import DeadLetter, wall_clock
 from bizlog.delivery.policy import Refusal, reason_of, refusals
-from bizlog.ledger import Counts
+from bizlog.ledger import Counts, Durations, Tallies
 from bizlog.sinks import ACCEPTED, Batch
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Lane:
         clock: Callable[[], float],
     ) -> None:
         self.name = name
+        self.sink_type = route.sink.name
         self.batcher = batcher
         self._route = route
         self._sink = route.sink
@@ -80,6 +82,10 @@ class Lane:
         self.delivered = 0
         self.dead_lettered = 0
         self.dropped = Counts("lane_full", "dead_letters_failed")
+        self.refused = Tallies(("error_type",))
+        self.durations = Durations()
+        self.notified_at = 0.0
+        self._arrivals: deque[tuple[int, float]] = deque()
 
     @property
     def settled(self) -> int:
@@ -93,9 +99,19 @@ class Lane:
         flying = batch.last - batch.first + 1 if batch else 0
         return self._journal.end - self._next + flying
 
+    @property
+    def oldest_at(self) -> float | None:
+        """When the oldest record that is not settled arrived; None without any."""
+        try:
+            return self._arrivals[0][1]
+        except IndexError:
+            return None
+
     def notify(self, events: int, size: int) -> None:
         """Learn that records were appended to the journal."""
-        self.batcher.add(events, size, self._clock())
+        now = self.notified_at = self._clock()
+        self._arrivals.append((self._journal.end, now))
+        self.batcher.add(events, size, now)
         self._changed.set()
 
     async def flush(self) -> bool:
@@ -185,11 +201,16 @@ class Lane:
         refused = refusals(len(batch.records), answer)
         self._report(refused, len(batch.records))
         await self._bury(batch, refused, first_at)
-        await self._bury(astray, _failed_routes(astray), first_at)
+        await self._bury(astray, _failed_routes(astray.records), first_at)
         self.delivered += len(batch.records) - len(refused)
         self.not_routed += len(records) - len(batch.records) - len(astray.records)
         self._in_flight = None
+        self._forget_arrivals()
         self._on_progress()
+
+    def _forget_arrivals(self) -> None:
+        while self._arrivals and self._arrivals[0][0] <= self.settled:
+            self._arrivals.popleft()
 
     def _routed(self, batch: Batch) -> tuple[Batch, Batch]:
         """Part what belongs to this sink from what its route could not decide."""
@@ -214,7 +235,11 @@ class Lane:
             if isinstance(failure, BaseException):
                 return failure
             self._started = True
-        return await self._guarded(self._sink.deliver, batch)
+        began = self._clock()
+        try:
+            return await self._guarded(self._sink.deliver, batch)
+        finally:
+            self.durations.add(self._clock() - began)
 
     def _report(self, refused: Sequence[Refusal], events: int) -> None:
         if refused:
@@ -236,7 +261,12 @@ class Lane:
         except OSError as error:
             self._count_lost(len(letters), error)
         else:
-            self.dead_lettered += len(letters)
+            self._count_buried(refused)
+
+    def _count_buried(self, refused: Sequence[Refusal]) -> None:
+        self.dead_lettered += len(refused)
+        for refusal in refused:
+            self.refused.of(refusal.error_type).events += 1
 
     def _letters(
         self, batch: Batch, refused: Sequence[Refusal], first_at: str
@@ -269,6 +299,7 @@ class Lane:
         """Give up the oldest waiting records: other lanes need the room."""
         given_up = self._journal.read(self._next, events, _size_of_any)
         self._next += len(given_up)
+        self._forget_arrivals()
         self.batcher.remove(len(given_up), _size(given_up), self._clock())
         chosen, astray = self._routed(Batch("", 0, 0, given_up))
         lost = len(chosen.records) + len(astray.records)
@@ -295,7 +326,7 @@ class Lane:
         batch, astray = self._routed(Batch("", 0, 0, rest))
         everything = [*batch.records, *astray.records]
         self.not_routed += len(rest) - len(everything)
-        refused = [Refusal(index, reason) for index in range(len(everything))]
+        refused = _all_refused(everything, reason, "shutdown")
         whole = msgspec.structs.replace(batch, records=everything)
         letters = self._letters(whole, refused, wall_clock())
         try:
@@ -303,7 +334,7 @@ class Lane:
         except OSError as error:
             self._count_lost(len(letters), error)
         else:
-            self.dead_lettered += len(letters)
+            self._count_buried(refused)
 
     def _unsettled(self) -> list[Record]:
         flying = list(self._in_flight.records) if self._in_flight else []
@@ -312,6 +343,7 @@ class Lane:
             self._next, self._journal.end - self._next, _size_of_any
         )
         self._next = self._journal.end
+        self._arrivals.clear()
         return flying + waiting
 
 
@@ -328,9 +360,15 @@ _size_of_any = 1 << 62
 
 
 def _size(records: Sequence[Record]) -> int:
-    return sum(len(record.data) for record in records)
+    return sum([len(record.data) for record in records])
 
 
-def _failed_routes(astray: Batch) -> list[Refusal]:
-    reason = "the route's predicate raised"
-    return [Refusal(index, reason) for index in range(len(astray.records))]
+def _failed_routes(astray: Sequence[Record]) -> list[Refusal]:
+    return _all_refused(astray, "the route's predicate raised", "route")
+
+
+def _all_refused(
+    records: Sequence[Record], reason: str, error_type: str
+) -> list[Refusal]:
+    indices = range(len(records))
+    return [Refusal(index, reason, error_type=error_type) for index in indices]

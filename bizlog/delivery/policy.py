@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from bizlog._detectors import scrub
 from bizlog._wording import describe_error
 from bizlog.sinks import SendResult
 
@@ -20,12 +21,17 @@ class Batcher:
         batch_size: Events that make a batch due at once.
         batch_bytes: Bytes that make a batch due at once.
         flush_interval: Seconds after which the oldest event makes it due.
+
+    Attributes:
+        batch_size: As given.
+        events: Events that have gathered.
+        bytes: Bytes of them.
     """
 
     def __init__(
         self, batch_size: int, batch_bytes: int, flush_interval: float
     ) -> None:
-        self._batch_size = batch_size
+        self.batch_size = batch_size
         self._batch_bytes = batch_bytes
         self._flush_interval = flush_interval
         self._oldest_at = 0.0
@@ -49,7 +55,7 @@ class Batcher:
         """Seconds until a batch is due: 0.0 at once, None while nothing gathered."""
         if not self.events:
             return None
-        if self.events >= self._batch_size or self.bytes >= self._batch_bytes:
+        if self.events >= self.batch_size or self.bytes >= self._batch_bytes:
             return 0.0
         return max(0.0, self._oldest_at + self._flush_interval - now)
 
@@ -62,11 +68,14 @@ class Refusal(msgspec.Struct, frozen=True):
         index: Position in the batch.
         reason: Why.
         path: JSON path of the fault, where the sink named it.
+        error_type: Name of the fault's kind in the metrics: the class of what was
+            raised, or a word of ours.
     """
 
     index: int
     reason: str
     path: str | None = None
+    error_type: str = "rejected"
 
 
 def refusals(events: int, answer: object) -> list[Refusal]:
@@ -89,8 +98,8 @@ def refusals(events: int, answer: object) -> list[Refusal]:
             answer = error
     if not isinstance(answer, BaseException):
         answer = TypeError(f"expected a SendResult, got {type(answer).__name__}")
-    reason = reason_of(answer)
-    return [Refusal(index, reason) for index in range(events)]
+    reason, kind = reason_of(answer), type(answer).__name__
+    return [Refusal(index, reason, error_type=kind) for index in range(events)]
 
 
 def _read(events: int, answer: SendResult) -> list[Refusal]:
@@ -104,7 +113,7 @@ def _read(events: int, answer: SendResult) -> list[Refusal]:
     }
     reason = _writable(answer.retry_reason or "the sink could not take it now")
     for index in answer.retry:
-        found.setdefault(index, Refusal(index, reason))
+        found.setdefault(index, Refusal(index, reason, error_type="retry"))
     return [found[index] for index in sorted(found) if 0 <= index < events]
 
 
@@ -117,4 +126,5 @@ def reason_of(error: BaseException) -> str:
 
 
 def _writable(text: object) -> str:
-    return str(text).encode("utf-8", "replace").decode()
+    # A sink may quote the event that it refuses.
+    return scrub(str(text)).encode("utf-8", "replace").decode()

@@ -14,6 +14,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from bizlog.ledger import Counts
@@ -69,6 +70,7 @@ class FrontQueue:
         self._bytes_out = 0
         self._since_yield = 0
         self.awake = False
+        self.woken_at = 0.0
         self.hurried = False
         self.closed = False
         self.pump_thread: int | None = None
@@ -102,20 +104,28 @@ class FrontQueue:
         self._bytes_in += size
         if self.closed and self._withdraw(record, size):
             return False
-        try:
-            self._call_the_pump(waiting)
-        except RecursionError:
-            # The caller stands at its recursion limit; the record is taken all the
-            # same, and the next event calls the pump.
-            self.awake = False
+        if not self.awake or waiting > self._crowded:
+            try:
+                self._call_the_pump()
+            except RecursionError:
+                # The caller stands at its recursion limit; the record is taken all the
+                # same, and the next event calls the pump.
+                self.awake = False
         return True
 
-    def _call_the_pump(self, waiting: int) -> None:
+    def nudge(self) -> None:
+        """Have the pump look, though no record was offered."""
         if not self.awake:
             self.awake = True
             self._wake()
-        elif waiting > self._crowded:
+
+    def _call_the_pump(self) -> None:
+        if self.awake:
             self._hurry()
+        else:
+            self.awake = True
+            self.woken_at = self._clock()
+            self._wake()
 
     def _withdraw(self, record: Record, size: int) -> bool:
         # Closed between the check and the append: the pump may be gone already.
@@ -192,17 +202,23 @@ class FrontQueue:
             self._sleep(_POLL_SECONDS)
         return True
 
-    def take(self, max_events: int) -> list[Record]:
-        """Take the oldest records out; for the pump."""
+    def take(self, max_events: int, max_bytes: int = 1 << 62) -> list[Record]:
+        """
+        Take the oldest records out; for the pump.
+
+        Args:
+            max_events: Most records to take.
+            max_bytes: Bytes of events to take, about: as many records as have them at
+                the size that records have on average now; one in any case.
+        """
+        waiting = len(self._records)
+        if waiting and self.waiting_bytes > max_bytes:
+            waiting = max(1, max_bytes * waiting // self.waiting_bytes)
         popleft = self._records.popleft
         taken: list[Record] = []
-        size = 0
-        try:
-            for _ in range(min(max_events, len(self._records))):
-                record = popleft()
-                taken.append(record)
-                size += len(record.data)
-        except IndexError:
-            pass  # a caller dropped the oldest meanwhile
+        with suppress(IndexError):  # a caller dropped the oldest meanwhile
+            for _ in range(min(max_events, waiting)):
+                taken.append(popleft())  # noqa: PERF401  # what was taken is kept
+        size = sum([len(record.data) for record in taken])
         self._bytes_out += size
         return taken

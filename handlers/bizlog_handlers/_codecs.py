@@ -37,12 +37,12 @@ class Codec:
 
     Attributes:
         suffix: End of the file name.
-        encode: Turns whole lines into one piece of the file.
+        encode: Turns whole lines into one piece of the file; may be the same memory.
         whole: Finds where the last whole piece of an open file ends, in bytes.
     """
 
     suffix: str
-    encode: Callable[[bytes], bytes]
+    encode: Callable[[bytes | memoryview], bytes | memoryview]
     whole: Callable[[BinaryIO], int]
 
 
@@ -70,7 +70,7 @@ def codec_for(compression: Compression) -> Codec:
         MissingExtraError: `zstd` is asked for and `zstandard` is not installed.
     """
     if compression == "none":
-        return Codec(".jsonl", bytes, _whole_lines)
+        return Codec(".jsonl", _as_it_is, _whole_lines)
     return _gzip() if compression == "gzip" else _zstd()
 
 
@@ -84,6 +84,10 @@ def codec_of(name: str) -> Codec:
     if name.endswith(".gz"):
         return codec_for("gzip")
     return codec_for("zstd" if name.endswith(".zst") else "none")
+
+
+def _as_it_is(lines: bytes | memoryview) -> bytes | memoryview:
+    return lines
 
 
 def _gzip() -> Codec:

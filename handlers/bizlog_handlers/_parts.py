@@ -97,7 +97,7 @@ class Part:
         self._fd = os.open(self.path, _CREATE, 0o666)
         _hold(self._fd)
 
-    def append(self, data: bytes) -> None:
+    def append(self, data: bytes | memoryview) -> None:
         """
         Commit all of the data, or nothing.
 
@@ -222,14 +222,17 @@ def _unique_name() -> str:
     return f"{now:%Y%m%dT%H%M%S%f}Z-{os.getpid()}-{random}-{next(_numbers)}"
 
 
-def _write_all(fd: int, data: bytes) -> None:
+def _write_all(fd: int, data: bytes | memoryview) -> None:
     """Write to the end: a short write is followed by one that names the reason."""
-    rest = memoryview(data)
-    while rest:
-        written = os.write(fd, rest)
-        if not written:
-            raise OSError(errno.EIO, "the file took no bytes")
-        rest = rest[written:]
+    written = 0
+    # Views are released on the way out: the caller goes on to use their memory.
+    with memoryview(data) as whole:
+        while written < len(whole):
+            with whole[written:] as rest:
+                taken = os.write(fd, rest)
+            if not taken:
+                raise OSError(errno.EIO, "the file took no bytes")
+            written += taken
 
 
 def _publish(part: Path, final: Path) -> None:

@@ -60,7 +60,7 @@ def letters() -> list[dict[str, Any]]:
     ]
 
 
-class LoanApproved(bizlog.BaseEvent, event_type="loan.approved", version=2):
+class LoanApproved(bizlog.BaseEvent, event_type="lending.approved", version=2):
     """An event of a user."""
 
     amount: Annotated[Decimal, bizlog.describe("Approved.", unit="EUR")]
@@ -243,11 +243,11 @@ def test_an_own_type_is_validated_and_versioned(sink: MemorySink) -> None:
     """A registered class types its name, by constructor and by name alike."""
     log = bizlog.get_logger()
     log.info(LoanApproved(amount=Decimal("5.50")))
-    log.info("loan.approved", amount="7")
-    log.info("loan.approved", amount=1, term_months=0)
-    log.info("loan.approved")
+    log.info("lending.approved", amount="7")
+    log.info("lending.approved", amount=1, term_months=0)
+    log.info("lending.approved")
     first, second = sent(sink)
-    assert first["event_type"] == "loan.approved"
+    assert first["event_type"] == "lending.approved"
     assert first["schema_version"] == second["schema_version"] == 2
     assert first["amount"] == Decimal("5.50")
     assert second["amount"] == 7
@@ -299,7 +299,7 @@ def test_two_classes_cannot_share_a_name() -> None:
     """A second registration of a name is refused and names the first class."""
     with pytest.raises(bizlog.RegistrationError, match="LoanApproved"):
 
-        class Other(bizlog.BaseEvent, event_type="loan.approved"):
+        class Other(bizlog.BaseEvent, event_type="lending.approved"):
             pass
 
 
@@ -441,7 +441,7 @@ def test_a_processor_that_raises_loses_nothing(sink: MemorySink) -> None:
     log.info("order.placed", customer_name="Jane Doe")
     assert sent(sink) == []
     (letter,) = letters()
-    assert letter["reason"] == "ValueError: no"
+    assert letter["reason"] == "ValueError in the processor broken"
     assert letter["record"]["customer_name"] == "***"
 
 
@@ -962,3 +962,40 @@ def test_an_unknown_variable_is_reported(
             "did you mean 'BIZLOG_STRICT'?"
         )
     ]
+
+
+# Switched off
+
+
+def test_disabled_does_nothing_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`BIZLOG_DISABLED=1`: no file, no thread, no sink, no error, whatever is set."""
+    monkeypatch.setenv("BIZLOG_DISABLED", "1")
+    threads = set(threading.enumerate())
+    client = bizlog.configure(source="test", sinks=["nowhere:x"], development=True)
+    log = bizlog.get_logger(processors=[lambda *_: 1 / 0])  # type: ignore[list-item]
+    with bizlog.session("s"):
+        log.info("order.placed", order_total="no number")
+        assert client.send_sync("order.placed") is None
+    assert bizlog.flush(timeout=0)
+    assert bizlog.ledger().sinks == {}
+    assert set(threading.enumerate()) == threads
+    assert bizlog.shutdown(timeout=0)
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_disabled_without_any_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds for a process that never configures, too."""
+    monkeypatch.setenv("BIZLOG_DISABLED", "true")
+    bizlog.get_logger().info("order.placed")
+    assert bizlog.flush(timeout=0)
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_the_null_sink_discards_and_counts() -> None:
+    """`null:` checks and counts events, and keeps none."""
+    bizlog.configure(source="test", sinks=["null:"])
+    bizlog.get_logger().info("order.placed", order_id="42")
+    bizlog.get_logger().info("order.placed", order_total="no number")
+    assert bizlog.flush(timeout=5)
+    ledger = bizlog.ledger().sinks["null"]
+    assert (ledger.delivered, ledger.rejected) == (1, 1)

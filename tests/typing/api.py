@@ -8,11 +8,15 @@ by both, else an editor tells one thing and CI another.
 
 from __future__ import annotations
 
+import logging
+import logging.config
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, assert_type
 from uuid import UUID
+
+import structlog
 
 import bizlog
 from bizlog.sinks import Event
@@ -65,6 +69,26 @@ bizlog.configure("customer-agent")  # type: ignore[call-arg]  # pyright: ignore[
 
 assert_type(bizlog.flush(timeout=5), bool)
 assert_type(bizlog.shutdown(), bool)
+
+
+# Drop-in
+
+handler = bizlog.BusinessEventHandler(
+    "INFO", source="shop", sinks=["file:./events"], overflow="block"
+)
+logging.getLogger("business").addHandler(handler)
+assert_type(handler.ignored, int)
+assert_type(handler.source, str | None)
+bizlog.BusinessEventHandler(logging.INFO, client=bizlog.BusinessTelemetryClient())
+bizlog.BusinessEventHandler(sourse="misspelt")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+bizlog.BusinessEventHandler(client="shop")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+logging.config.dictConfig(bizlog.logging_config("sales", level="INFO", strict=True))
+assert_type(bizlog.logging_config(), dict[str, Any])
+bizlog.logging_config(sinks="console:", batch_size="9")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+structlog.configure(processors=[bizlog.divert("loan.*"), bizlog.divert(source="shop")])
+bizlog.divert(42)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 # Events

@@ -106,7 +106,7 @@ def test_rejected_events_are_named_in_order():
 def test_events_to_retry_are_refused_until_back_off_comes():
     """`retry` counts as refused, with the sink's reason or one of ours."""
     assert refusals(2, SendResult(retry=(1,), retry_reason="busy")) == [
-        Refusal(1, "busy")
+        Refusal(1, "busy", error_type="retry")
     ]
     (refusal,) = refusals(2, SendResult(retry=(0,)))
     assert refusal.reason == "the sink could not take it now"
@@ -149,7 +149,9 @@ def test_an_event_is_refused_once():
 )
 def test_an_exception_refuses_every_event(error, reason):
     """Whatever was raised: the whole batch is refused, with a reason that is text."""
-    assert refusals(3, error) == [Refusal(i, reason) for i in range(3)]
+    kind = type(error).__name__
+
+    assert refusals(3, error) == [Refusal(i, reason, error_type=kind) for i in range(3)]
     assert reason_of(error).encode()
 
 

@@ -438,7 +438,8 @@ def test_refused_events_are_buried(drive, letters):
     """What the chain refused is written on the pump's side, in order."""
 
     async def scenario(rig):
-        rig.pump.rejected.extend([make_letter("a"), make_letter("b")])
+        rig.pump.rejected.append(make_letter("a"))
+        rig.pump.rejected.append(make_letter("b"))
         rig.pump.wake()
         await asyncio.sleep(0.1)
         rig.pump.rejected.append(make_letter("c"))
