@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_MARK = re.compile(r"…\(truncated (\d{1,15})\)\Z")
+_MARK = r"…\(truncated (\d{1,15})\)\Z"
 _MARK_CHARACTERS = 30
 
 
@@ -13,7 +13,7 @@ def cut(text: str, limit: int) -> str:
     gone = len(text) - limit
     if gone <= 0:
         return text
-    mark = _MARK.search(text, max(0, len(text) - _MARK_CHARACTERS))
+    mark = re.search(_MARK, text[-_MARK_CHARACTERS:])
     if mark:  # cut before: count from the whole
         gone += int(mark[1]) - len(mark[0])
     return f"{text[:limit]}…(truncated {gone})"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import msgspec
 
-_QUOTED_VALUE = re.compile(r"^(Invalid [a-z ]*value) .*$", re.DOTALL)
+_QUOTED_VALUE = r"(?s)^(Invalid [a-z ]*value) .*$"
 
 # Characters of a foreign message that are read, and that are kept.
 _MAX_READ = 16 * 1024
@@ -45,7 +45,7 @@ def validation_reason(error: msgspec.ValidationError) -> tuple[str, str | None]:
     reason, found, path = text.rpartition(" - at `")
     reason = reason if found else text
     path = path if found else ""
-    reason = _one_line(_QUOTED_VALUE.sub(r"\1", reason))
+    reason = _one_line(re.sub(_QUOTED_VALUE, r"\1", reason))
     return reason, path.rstrip("`") or None
 
 

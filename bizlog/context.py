@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
-_TRACEPARENT = re.compile(
+_TRACEPARENT = (
     r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?"
 )
 
@@ -79,7 +79,7 @@ def trace_id_of(traceparent: object) -> str | None:
     """
     if not isinstance(traceparent, str):
         return None
-    match = _TRACEPARENT.fullmatch(traceparent.strip())
+    match = re.fullmatch(_TRACEPARENT, traceparent.strip())
     # Version 00 has exactly four parts; later versions may append some.
     if match is None or (traceparent.lstrip().startswith("00") and match[2]):
         return None

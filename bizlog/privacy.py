@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import numbers
 import re
-import secrets
 import uuid
 from collections.abc import Mapping
 from functools import partial
@@ -41,8 +40,9 @@ if TYPE_CHECKING:
 MASKED = "***"
 TRUNCATE_CHARACTERS = 256
 
-_POLICY = re.compile(r"keep|drop|mask|hash|hash_email|truncate(:[1-9]\d{0,5})?")
-_EMAIL_LIKE = re.compile(r"[^\s@]@[^\s@]+\.[^\s@]")
+# Compiled at first use, as all patterns here: an import compiles none.
+_POLICY = r"keep|drop|mask|hash|hash_email|truncate(:[1-9]\d{0,5})?"
+_EMAIL_LIKE = r"[^\s@]@[^\s@]+\.[^\s@]"
 
 # Policies by name are applied there when its values become plain data.
 _WALKED = frozenset({"custom_properties"})
@@ -59,9 +59,15 @@ DROP = _Drop()
 Protection: TypeAlias = "Callable[[Any], Any]"
 
 
+def _random_key() -> bytes:
+    import secrets  # noqa: PLC0415  # 2 ms that `import bizlog` need not take
+
+    return secrets.token_bytes(32)
+
+
 def is_policy(text: str) -> bool:
     """Whether the text is a policy that `Privacy` understands."""
-    return _POLICY.fullmatch(text) is not None
+    return re.fullmatch(_POLICY, text) is not None
 
 
 def is_id(name: str) -> bool:
@@ -101,7 +107,7 @@ class Privacy:
     ) -> None:
         self._overrides = dict(overrides or {})
         if not isinstance(hash_key, HashKeys):
-            hash_key = HashKeys({"": hash_key or secrets.token_bytes(32)})
+            hash_key = HashKeys({"": hash_key or _random_key()})
         self._keys = hash_key
         self._named = {
             name: policy
@@ -207,7 +213,7 @@ class Privacy:
         text = value if type(value) is str else text_of(value)
         if text is None:
             return _number_or_marker(value)
-        if "@" in text and _EMAIL_LIKE.search(text):
+        if "@" in text and re.search(_EMAIL_LIKE, text):
             self.hashed_emails += 1
             return self.pseudonym(text)
         return text

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from bizlog.events import BaseEvent
 
-_NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)+")
+_NAME = r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)+"
 
 # Names come from callers, so the cache of resolved types must not grow with them.
 _CACHE_LIMIT = 2_048
@@ -35,7 +35,7 @@ MAX_NAME = 200
 
 def is_event_name(text: str) -> bool:
     """Say whether a text is what names an event: lower-case words joined by dots."""
-    return len(text) <= MAX_NAME and _NAME.fullmatch(text) is not None
+    return len(text) <= MAX_NAME and re.fullmatch(_NAME, text) is not None
 
 
 class EventType(msgspec.Struct, frozen=True, eq=False):
@@ -218,7 +218,7 @@ def _tell_watchers() -> None:
 
 def _check_registration(cls: type[Any], event_type: object, version: object) -> None:
     text = event_type if isinstance(event_type, str) else ""
-    if not _NAME.fullmatch(text) or len(text) > MAX_NAME:
+    if not re.fullmatch(_NAME, text) or len(text) > MAX_NAME:
         raise RegistrationError(
             f"event_type {event_type!r:.250} ({type(event_type).__name__}) of "
             f"{cls.__qualname__}: expected lower-case words joined by dots, such as "
