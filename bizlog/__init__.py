@@ -1,5 +1,7 @@
 """Business telemetry for Python services: three lines in, nothing lost."""
 
+from typing import TYPE_CHECKING, Any
+
 from bizlog.client import BusinessTelemetryClient, configure, flush, ledger, shutdown
 from bizlog.context import bind_context, correlation, current_context, session, user
 from bizlog.events import (
@@ -23,12 +25,14 @@ from bizlog.exceptions import (
     SinkError,
     UnknownEventError,
 )
-from bizlog.handler import BusinessEventHandler, divert, logging_config
 from bizlog.ledger import Ledger, SinkLedger
 from bizlog.logger import BusinessLogger, get_logger
 from bizlog.registry import Registry, registry
 from bizlog.settings import Settings
 from bizlog.sinks import BaseSink, Batch, Record, Rejection, Route, SendResult
+
+if TYPE_CHECKING:
+    from bizlog.handler import BusinessEventHandler, divert, logging_config
 
 __version__ = "0.1.0"
 
@@ -77,3 +81,12 @@ __all__ = [
     "shutdown",
     "user",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # The drop-ins are loaded by those who use them.
+    if name in {"BusinessEventHandler", "divert", "logging_config"}:
+        from bizlog import handler  # noqa: PLC0415  # as said
+
+        return getattr(handler, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

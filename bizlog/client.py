@@ -69,6 +69,33 @@ if TYPE_CHECKING:
     from bizlog.registry import Registry
     from bizlog.sinks import Record, SeedSink
 
+    class Options(TypedDict, total=False):
+        """The settings as arguments; `bizlog.Settings` describes each one."""
+
+        source: str | None
+        environment: str | None
+        service_version: str | None
+        sinks: Sequence[str | Mapping[str, Any] | BaseSink | SeedSink] | None
+        queue_events: int | None
+        queue_bytes: int | None
+        overflow: Overflow | None
+        block_timeout: float | None
+        batch_size: int | None
+        flush_interval: float | None
+        sink_timeout: float | None
+        shutdown_timeout: float | None
+        dead_letters: str | None
+        development: bool | None
+        disabled: bool | None
+        strict: bool | None
+        privacy: Mapping[str, str] | None
+        hash_key: str | bytes | Mapping[str, str | bytes] | None
+        detectors: Sequence[Literal["email", "card", "token"]] | None
+        allow: Sequence[str] | None
+        registry: Registry | None
+        metrics_registry: CollectorRegistry | None
+
+
 DEFAULT_CHAIN: tuple[Any, ...] = (
     processors.add_context,
     processors.stamp,
@@ -79,33 +106,6 @@ DEFAULT_CHAIN: tuple[Any, ...] = (
 
 # Their privacy tags hold for properties of the same name on any event.
 CDM_TYPES = (ProductEvent, OrderEvent, CustomerEvent, AdminEvent, AIEvent)
-
-
-class Options(TypedDict, total=False):
-    """The settings as arguments; `bizlog.Settings` describes each one."""
-
-    source: str | None
-    environment: str | None
-    service_version: str | None
-    sinks: Sequence[str | Mapping[str, Any] | BaseSink | SeedSink] | None
-    queue_events: int | None
-    queue_bytes: int | None
-    overflow: Overflow | None
-    block_timeout: float | None
-    batch_size: int | None
-    flush_interval: float | None
-    sink_timeout: float | None
-    shutdown_timeout: float | None
-    dead_letters: str | None
-    development: bool | None
-    disabled: bool | None
-    strict: bool | None
-    privacy: Mapping[str, str] | None
-    hash_key: str | bytes | Mapping[str, str | bytes] | None
-    detectors: Sequence[Literal["email", "card", "token"]] | None
-    allow: Sequence[str] | None
-    registry: Registry | None
-    metrics_registry: CollectorRegistry | None
 
 
 class BusinessTelemetryClient:
@@ -409,7 +409,7 @@ class BusinessTelemetryClient:
         """
         return self._engine.flush(timeout)
 
-    async def flush(self, timeout: float = 5.0) -> bool:  # noqa: ASYNC109
+    async def flush(self, timeout: float = 5.0) -> bool:  # noqa: ASYNC109  # as its blocking twin
         """Wait as `flush_sync` does, without blocking the event loop."""
         return await _in_thread(partial(self.flush_sync, timeout))
 
@@ -428,7 +428,7 @@ class BusinessTelemetryClient:
             timeout = self.settings.shutdown_timeout
         return self._engine.shutdown(timeout)
 
-    async def shutdown(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109
+    async def shutdown(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109  # as its blocking twin
         """Shut down as `shutdown_sync` does, without blocking the event loop."""
         return await _in_thread(partial(self.shutdown_sync, timeout))
 

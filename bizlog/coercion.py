@@ -46,7 +46,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 if TYPE_CHECKING:
     # functools.cache, which wants Hashable: mypy takes no class for one.
-    def cache(function: F) -> F: ...  # noqa: D103
+    def cache(function: F) -> F: ...  # noqa: D103  # see above
 
 else:
     from functools import cache

@@ -11,7 +11,6 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import orjson
 
 from bizlog.coercion import IDS, convert, encode_json, payload_fields
 from bizlog.events import BaseEvent
@@ -322,4 +321,4 @@ def _class_of(envelope: BaseEvent, event_type: EventType) -> type[BaseEvent]:
 
 
 def _json(text: object) -> str:
-    return orjson.dumps(str(text)).decode()
+    return encode_json(str(text)).decode()

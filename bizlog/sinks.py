@@ -30,7 +30,6 @@ from typing import (
 )
 
 import msgspec
-import orjson
 
 from bizlog._wording import describe_error, suggest, validation_reason
 from bizlog.exceptions import ConfigurationError, MissingExtraError
@@ -66,7 +65,9 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     @property
     def event(self) -> Event:
         """Decode the event; a new dictionary at each call."""
-        return cast("Event", orjson.loads(self.data))
+        from orjson import loads  # noqa: PLC0415  # where an event is read at all
+
+        return cast("Event", loads(self.data))
 
 
 class Batch(msgspec.Struct, frozen=True):

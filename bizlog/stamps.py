@@ -14,6 +14,7 @@ written in Rust and a time of its own.
 from __future__ import annotations
 
 import time
+from itertools import product
 from os import urandom
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 _Block: TypeAlias = "tuple[int, str, str, Callable[[], str]]"
 
 _NANOSECONDS = 1_000_000
-_COUNTS = [f"{count:02x}" for count in range(256)]
-_MICROSECONDS = [f"{micro:03d}Z" for micro in range(1_000)]
+_COUNTS = [*map("".join, product("0123456789abcdef", repeat=2))]
+_MICROSECONDS = [*map("".join, product("0123456789", "0123456789", "0123456789", "Z"))]
 
 _NONE: _Block = (-_NANOSECONDS, "", "", iter(()).__next__)
 _block = _NONE

@@ -65,7 +65,7 @@ class DaemonExecutor(ThreadPoolExecutor):
 
     def shutdown(  # the base class's signature
         self,
-        wait: bool = True,  # noqa: FBT001, FBT002
+        wait: bool = True,  # noqa: FBT001, FBT002  # the signature
         *,
         cancel_futures: bool = False,
     ) -> None:

@@ -49,7 +49,7 @@ if sys.platform == "win32":  # pragma: no cover
     def _hold(fd: int) -> None:
         """Do without a lock."""
 
-    def _seize(fd: int) -> bool:  # noqa: ARG001
+    def _seize(fd: int) -> bool:  # noqa: ARG001  # as below
         return False
 
 else:

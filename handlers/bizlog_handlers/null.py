@@ -15,7 +15,7 @@ class NullSink(BaseSink):
 
     max_events = 5_000
 
-    async def deliver(self, batch: Batch) -> SendResult:  # noqa: ARG002
+    async def deliver(self, batch: Batch) -> SendResult:  # noqa: ARG002  # the signature of a sink
         """
         Discard one batch.
 

@@ -11,8 +11,9 @@ import pytest
 
 import bizlog
 import bizlog_handlers
-from bizlog import exceptions
+from bizlog import exceptions, handler
 
+LOADED_LATE = {"BusinessEventHandler", "divert", "logging_config"}
 TREE_LINE = re.compile(r"^( *)[*x+] (\w+)", re.MULTILINE)
 
 
@@ -44,10 +45,20 @@ def test_all_is_what_is_imported():
     members = {
         name
         for name, value in vars(bizlog).items()
-        if not name.startswith("_") and not inspect.ismodule(value)
-    }
+        if not name.startswith("_")
+        and not inspect.ismodule(value)
+        and getattr(value, "__module__", "") != "typing"
+    } - {"TYPE_CHECKING"}
 
-    assert sorted(bizlog.__all__) == sorted(members)
+    assert sorted(bizlog.__all__) == sorted(members | LOADED_LATE)
+
+
+def test_late_names_are_those_of_their_module():
+    """What is loaded at first use is the same object, and nothing else is found."""
+    for name in LOADED_LATE:
+        assert getattr(bizlog, name) is getattr(handler, name)
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = bizlog.no_such_name
 
 
 @pytest.mark.parametrize("name", bizlog.__all__)
