@@ -16,6 +16,7 @@ import asyncio
 import threading
 import time
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
 
 import msgspec
@@ -58,6 +59,7 @@ from bizlog.privacy import Privacy
 from bizlog.registry import MAX_NAME
 from bizlog.settings import Settings, load_settings
 from bizlog.sinks import BaseSink, Route
+from bizlog.values import quietly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -293,7 +295,7 @@ class BusinessTelemetryClient:
             raise
         except BaseException as error:  # noqa: BLE001  # never into the caller
             # Its class only: a message may hold the values of the event.
-            name = getattr(step, "__name__", type(step).__name__)
+            name = quietly(attrgetter("__name__"), step)
             reason = f"{type(error).__name__} in the processor {name}"
             self._reject(outlet, state, InvalidEventError(reason))
         else:
@@ -320,12 +322,9 @@ class BusinessTelemetryClient:
 
     def _tally(self, outlet: Outlet, state: Any) -> None:
         """Count an event that did not get as far as its plan, which would count it."""
-        if isinstance(state, Draft):
-            if state.plan is not None:
-                return
-            name: Any = state.name
-        else:
-            name = state.get("event")
+        if isinstance(state, Draft) and state.plan is not None:
+            return
+        name = processors.name_of(state)
         known = name[:MAX_NAME] if type(name) is str else OTHER
         self.tallies.of(outlet.source or self.chain.source, known).events += 1
 
@@ -348,6 +347,12 @@ class BusinessTelemetryClient:
         self, outlet: Outlet, state: Any, error: InvalidEventError
     ) -> DeadLetter:
         now = wall_clock()
+        try:
+            record = processors.describe_rejected(outlet, state)
+        except (RecursionError, MemoryError):
+            raise
+        except Exception:  # noqa: BLE001  # what a processor returned
+            record = b"null"
         return DeadLetter(
             reason=error.reason,
             path=error.path,
@@ -356,7 +361,7 @@ class BusinessTelemetryClient:
             first_at=now,
             last_at=now,
             event_id=getattr(state, "event_id", None),
-            record=msgspec.Raw(processors.describe_rejected(outlet, state)),
+            record=msgspec.Raw(record),
         )
 
     def send_sync(self, event: BaseEvent | str, /, **fields: Any) -> str | None:

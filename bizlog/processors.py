@@ -177,13 +177,21 @@ def encode_envelope(outlet: Outlet, state: Any, fault: str) -> Record:
         state: What the last step of the chain returned.
         fault: What stood in the way; a class name.
     """
-    name = state.name if type(state) is Draft else state.get("event")
+    name = name_of(state)
     known = outlet.plans.get(name) if type(name) is str else None
     event_id, event_time = next_stamp()
     sequence = outlet.chain.next_sequence()
     body = b'{"custom_properties":{"bizlog_error":"%b"}}' % fault.encode()
     plan = known or outlet.chain.unreadable
     return _record(plan, event_id, event_time, sequence, "", body)
+
+
+def name_of(state: Any) -> Any:
+    """Find an event's name in what a step of the chain returned: maybe anything."""
+    if isinstance(state, Draft):
+        return state.name
+    # Only a dictionary of ours: another class's `get` may do anything.
+    return cast("Any", state).get("event") if type(state) is dict else None
 
 
 def describe_rejected(outlet: Outlet, state: Any) -> bytes:
@@ -199,7 +207,10 @@ def describe_rejected(outlet: Outlet, state: Any) -> bytes:
         written is replaced by its type.
     """
     draft = state if isinstance(state, Draft) else None
-    fields: dict[str, Any] = dict(state.fields if isinstance(state, Draft) else state)
+    # A processor may have returned anything.
+    given = state.fields if isinstance(state, Draft) else state
+    table = _as_dict(given)
+    fields = {"returned": cast("object", given)} if table is None else table
     name = draft.name if draft else fields.pop("event", "")
     fields.pop(ENVELOPE_KEY, None)
     head = {"event_type": name, "event_source": outlet.source or outlet.chain.source}

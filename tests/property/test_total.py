@@ -8,6 +8,7 @@ import json
 import math
 import sys
 import uuid
+from collections import UserDict
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
@@ -402,6 +403,47 @@ def test_without_memory_the_envelope_goes_out(
     event = strictly(record.data)
     assert event["event_type"] == "product.viewed"
     assert event["custom_properties"] == {"bizlog_error": error.__name__}
+
+
+class Odd(UserDict):  # type: ignore[type-arg]
+    """A mapping that cannot be read."""
+
+    def __iter__(self) -> Any:
+        raise ValueError
+
+
+@pytest.mark.parametrize("answer", [None, 7, "", [], {}, {1: 2}, object(), Odd()])
+@pytest.mark.parametrize("then", [None, ValueError, MemoryError])
+def test_whatever_a_processor_returns_is_survived(
+    client: BusinessTelemetryClient, answer: Any, then: type[Exception] | None
+) -> None:
+    """A processor that returns no dictionary costs its event, and the ledger closes."""
+
+    def odd(*_: Any) -> Any:
+        return answer
+
+    class Broken:
+        @property
+        def __name__(self) -> str:
+            raise ValueError
+
+        def __call__(self, *_: Any) -> Any:
+            if then:
+                raise then
+            return answer
+
+    log = bizlog.get_logger(client=client, processors=[odd, Broken()])
+    before = client.ledger().sinks["memory"]
+    log.info("order.placed", customer_name="Jane Doe")
+    after = client.ledger().sinks["memory"]
+    taken = client._queue.take(10)
+    letters = client._engine.pump.rejected.take()
+    assert len(taken) + len(letters) == 1
+    assert after.settled - before.settled == 1
+    for record in taken:
+        strictly(record.data)
+    for letter in letters:
+        assert b"Jane" not in bytes(letter.record)
 
 
 def test_interrupts_pass(client: BusinessTelemetryClient) -> None:
