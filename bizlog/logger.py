@@ -9,6 +9,7 @@ Every level method emits the same event; the level is not stored.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
@@ -21,6 +22,7 @@ from bizlog.client import (
     default_client,
     event_state,
 )
+from bizlog.values import quietly
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -142,12 +144,17 @@ def _uncommon_state(
     event: str | BaseEvent, args: tuple[Any, ...], fields: dict[str, Any]
 ) -> dict[str, Any]:
     for position, argument in enumerate(args):
-        try:
-            more = dict(argument) if issubclass(type(argument), Mapping) else None
-        except Exception:  # noqa: BLE001  # a mapping's own methods
-            more = None
-        fields = {**fields, **({f"arg_{position}": argument} if more is None else more)}
+        is_mapping = issubclass(type(argument), Mapping)
+        merged = quietly(partial(_merge, fields), argument) if is_mapping else None
+        if type(merged) is dict:
+            fields = cast("dict[str, Any]", merged)
+        else:  # no mapping, or one that cannot be read
+            fields = {**fields, f"arg_{position}": argument}
     return event_state(event, fields)
+
+
+def _merge(fields: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    return {**fields, **more}
 
 
 def get_logger(

@@ -446,6 +446,21 @@ def test_whatever_a_processor_returns_is_survived(
         assert b"Jane" not in bytes(letter.record)
 
 
+@pytest.mark.parametrize("error", [ValueError, Interrupted, GeneratorExit])
+def test_a_mapping_that_cannot_be_read_is_one_property(
+    client: BusinessTelemetryClient, error: type[BaseException]
+) -> None:
+    """A mapping whose methods raise costs itself, not the properties beside it."""
+
+    class Closed(UserDict):  # type: ignore[type-arg]
+        def __iter__(self) -> Any:
+            raise error
+
+    (event,) = emitted(client, "order.placed", Closed({"a": 1}), {"b": 2}, order_id="4")
+    assert event["order_id"] == "4"
+    assert event["custom_properties"] == {"arg_0": "<Closed: unreadable>", "b": "2"}
+
+
 def test_interrupts_pass(client: BusinessTelemetryClient) -> None:
     """KeyboardInterrupt and SystemExit raised by a value reach the caller."""
     log = bizlog.get_logger(client=client)
