@@ -11,8 +11,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from bizlog._detectors import scrub
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -60,4 +58,6 @@ def describe_error(error: BaseException) -> str:
 
 
 def _one_line(text: str) -> str:
+    from bizlog._detectors import scrub  # noqa: PLC0415  # only for messages
+
     return scrub(" ".join(text[:_MAX_READ].split()))[:_MAX_MESSAGE]

@@ -57,7 +57,6 @@ from bizlog.ledger import (
 from bizlog.plan import ENVELOPE_KEY, Chain, Draft, Outlet
 from bizlog.privacy import Privacy
 from bizlog.registry import MAX_NAME
-from bizlog.settings import Settings, load_settings
 from bizlog.sinks import BaseSink, Route
 from bizlog.values import quietly
 
@@ -69,6 +68,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from bizlog.registry import Registry
+    from bizlog.settings import Settings
     from bizlog.sinks import Record, SeedSink
 
     class Options(TypedDict, total=False):
@@ -128,6 +128,8 @@ class BusinessTelemetryClient:
     """
 
     def __init__(self, **options: Unpack[Options]) -> None:
+        from bizlog.settings import load_settings  # noqa: PLC0415  # where it is needed
+
         self._set_up(load_settings(options))
         if self.settings.metrics_registry is not None:
             _show_metrics(self)
@@ -622,6 +624,8 @@ def _configure_implicitly() -> BusinessTelemetryClient:
     try:
         fresh = BusinessTelemetryClient()
     except (ConfigurationError, ImportError) as error:
+        from bizlog.settings import Settings  # noqa: PLC0415  # where it is needed
+
         diagnostics.logger.error("bizlog: not configured: %s", error)
         fresh = BusinessTelemetryClient.__new__(BusinessTelemetryClient)
         fresh._set_up(  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # its own

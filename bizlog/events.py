@@ -37,6 +37,9 @@ from bizlog.registry import Registry, registry
 Policy: TypeAlias = Literal["keep", "drop", "mask", "hash", "hash_email", "truncate"]
 
 
+_POLICIES = frozenset(get_args(Policy))
+
+
 def describe(
     description: str, *, unit: str | None = None, privacy: Policy | None = None
 ) -> msgspec.Meta:
@@ -54,10 +57,10 @@ def describe(
     Raises:
         RegistrationError: The policy is none of these.
     """
-    if privacy is not None and not is_policy(privacy):
+    if privacy is not None and privacy not in _POLICIES and not is_policy(privacy):
         raise RegistrationError(
             f"privacy={privacy!r}: expected keep, drop, mask, hash, hash_email or "
-            f"truncate{suggest(str(privacy), get_args(Policy))}"
+            f"truncate{suggest(str(privacy), _POLICIES)}"
         )
     extra = {"unit": unit, "privacy": privacy}
     return msgspec.Meta(

@@ -31,11 +31,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import msgspec
 
 from bizlog import _tags
-from bizlog._detectors import DETECTORS, mask
 from bizlog.pseudonyms import HashKeys, canonical, marker, quietly, text_of, unwrapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    from bizlog._detectors import Detector
 
 MASKED = "***"
 TRUNCATE_CHARACTERS = 256
@@ -57,6 +58,15 @@ class _Drop:
 
 DROP = _Drop()
 Protection: TypeAlias = "Callable[[Any], Any]"
+
+
+def _detectors_of(kinds: Iterable[str]) -> list[Detector]:
+    chosen = frozenset(kinds)
+    if not chosen:
+        return []
+    from bizlog._detectors import DETECTORS  # noqa: PLC0415  # only where one is on
+
+    return [DETECTORS[kind] for kind in DETECTORS if kind in chosen]
 
 
 def _random_key() -> bytes:
@@ -114,8 +124,7 @@ class Privacy:
             for cls in named
             for name, policy in _tags.read(cls).policies.items()
         }
-        chosen = frozenset(detectors)
-        self._detectors = [DETECTORS[kind] for kind in DETECTORS if kind in chosen]
+        self._detectors = _detectors_of(detectors)
         self._made: dict[str, Protection] = {}
         self.detect = self._detect if self._detectors else None
         self.allowed = None if allow is None else frozenset(allow)
@@ -219,6 +228,8 @@ class Privacy:
         return text
 
     def _detect(self, text: str) -> str:
+        from bizlog._detectors import mask  # noqa: PLC0415  # only where one is on
+
         masked, found = mask(text, self._detectors)
         self.detected += found
         return masked

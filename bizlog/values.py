@@ -87,7 +87,7 @@ def plain(
     return _Walk(shield, max_text, max_nodes).run(value)
 
 
-class _Opened(msgspec.Struct):
+class _Opened:
     """
     What a container holds, read once.
 
@@ -97,15 +97,21 @@ class _Opened(msgspec.Struct):
         keyed: Whether it becomes an object.
     """
 
-    elements: list[Any]
-    total: int
-    keyed: bool
+    __slots__ = ("elements", "keyed", "total")
+
+    def __init__(self, elements: list[Any], total: int, *, keyed: bool) -> None:
+        self.elements = elements
+        self.total = total
+        self.keyed = keyed
 
 
-class _StandIn(msgspec.Struct):
+class _StandIn:
     """A value that is written in the place of another."""
 
-    value: Any
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
 
 
 class _Place:

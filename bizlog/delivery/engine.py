@@ -16,15 +16,16 @@ import concurrent.futures
 import os
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from bizlog import diagnostics, stamps
-from bizlog.delivery.executor import DaemonExecutor
 from bizlog.delivery.policy import reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Coroutine
 
+    from bizlog.delivery.executor import DaemonExecutor
     from bizlog.delivery.pump import Pump
     from bizlog.delivery.queue import FrontQueue
 
@@ -72,6 +73,8 @@ class Engine:
         self._closed = threading.Event()
         self._closing: asyncio.Event | None = None
         self._pid = os.getpid()
+        with suppress(RuntimeError):
+            _executor_class()  # now: during the interpreter's exit it is too late
 
     def wake(self) -> None:
         """Have the pump look at the queue; from any thread, at any time."""
@@ -107,7 +110,7 @@ class Engine:
         _running.add(self)
         # Here and not on the new thread: a script that ends at once would be in its
         # exit by then, when no thread can start (3.12).
-        self._executor = self._executor or DaemonExecutor(BLOCKING_THREADS)
+        self._executor = self._executor or _executor_class()(BLOCKING_THREADS)
         thread = threading.Thread(target=self._run, name="bizlog", daemon=True)
         self._thread = thread
         thread.start()
@@ -250,6 +253,13 @@ class Engine:
     def shutdown_timeout(self) -> float:
         """Seconds that the exit hook allows."""
         return self._shutdown_timeout
+
+
+def _executor_class() -> type[DaemonExecutor]:
+    # 1 ms that `import bizlog` need not take.
+    from bizlog.delivery.executor import DaemonExecutor  # noqa: PLC0415
+
+    return DaemonExecutor
 
 
 def _run_on(loop: asyncio.AbstractEventLoop, main: asyncio.Task[None]) -> None:

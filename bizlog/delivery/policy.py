@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import msgspec
 
-from bizlog._detectors import scrub
 from bizlog._wording import describe_error
 from bizlog.sinks import SendResult
 
@@ -126,5 +125,7 @@ def reason_of(error: BaseException) -> str:
 
 
 def _writable(text: object) -> str:
+    from bizlog._detectors import scrub  # noqa: PLC0415  # only for messages
+
     # A sink may quote the event that it refuses.
     return scrub(str(text)).encode("utf-8", "replace").decode()

@@ -11,9 +11,9 @@ import pytest
 
 import bizlog
 import bizlog_handlers
-from bizlog import exceptions, handler
+from bizlog import exceptions, handler, settings
 
-LOADED_LATE = {"BusinessEventHandler", "divert", "logging_config"}
+LOADED_LATE = {"BusinessEventHandler", "Settings", "divert", "logging_config"}
 TREE_LINE = re.compile(r"^( *)[*x+] (\w+)", re.MULTILINE)
 
 
@@ -56,7 +56,8 @@ def test_all_is_what_is_imported():
 def test_late_names_are_those_of_their_module():
     """What is loaded at first use is the same object, and nothing else is found."""
     for name in LOADED_LATE:
-        assert getattr(bizlog, name) is getattr(handler, name)
+        module = settings if name == "Settings" else handler
+        assert getattr(bizlog, name) is getattr(module, name)
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = bizlog.no_such_name
 

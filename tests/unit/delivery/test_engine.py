@@ -11,6 +11,7 @@ import time
 import pytest
 
 from bizlog.delivery import engine as module
+from bizlog.delivery import executor
 from bizlog.delivery.engine import Engine
 from bizlog.delivery.journal import MemoryJournal
 from bizlog.delivery.lane import Lane
@@ -185,14 +186,14 @@ def test_a_flush_beside_the_first_event_waits_for_its_thread(
     """Whoever lost the race for the start token still gets a true answer."""
     rig, sink = None, MemorySink()
     inside, go = threading.Event(), threading.Event()
-    real = module.DaemonExecutor
+    real = executor.DaemonExecutor
 
     def slow_executor(threads):
         inside.set()
         go.wait(10)
         return real(threads)
 
-    monkeypatch.setattr(module, "DaemonExecutor", slow_executor)
+    monkeypatch.setattr(executor, "DaemonExecutor", slow_executor)
     rig = make_rig(sink)
     emitter = threading.Thread(target=rig.offer, args=(make_records(1),))
     emitter.start()
