@@ -13,7 +13,7 @@ import io
 import logging
 import os
 import time
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict, defaultdict, deque
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -70,6 +70,7 @@ class Folder:
         self._pid = os.getpid()
         self._open: OrderedDict[Key, Part] = OrderedDict()
         self._unfinished: dict[Path, int] = {}
+        self._retired: deque[Part] = deque()
         self._lines = io.BytesIO()
 
     def open(self) -> None:
@@ -84,7 +85,10 @@ class Folder:
         if self._pid != os.getpid():
             for part in self._open.values():
                 part.close()
+            for part in self._retired:
+                part.close()
             self._open.clear()
+            self._retired.clear()
             self._unfinished.clear()
             self._pid = os.getpid()
 
@@ -142,7 +146,7 @@ class Folder:
                 self._abandon(key)
             raise
         if part.size >= self._rotate_bytes:
-            self._complete(key)
+            self._retire(key)
 
     def _joined(self, events: list[bytes]) -> memoryview:
         # Always in the same buffer: a batch is 2 MiB, which each of the threads that
@@ -165,21 +169,44 @@ class Folder:
 
     def _new_part(self, key: Key) -> Part:
         while len(self._open) >= self._max_open:
-            self._complete(next(iter(self._open)))
+            # At once: the number of open files is a promise.
+            self.finish(self._open.pop(next(iter(self._open))))
         directory = make_directory(self._root, *_segments(key))
         part = self._open[key] = Part(directory, self._codec.suffix)
         return part
 
-    def _complete(self, key: Key) -> OSError | None:
-        """Complete one file; what was acknowledged is kept even if that fails."""
-        part = self._open[key]
+    def _retire(self, key: Key) -> None:
+        """Append no more to a file; whoever is free completes it."""
+        self._retired.append(self._open.pop(key))
+
+    @property
+    def has_retired(self) -> bool:
+        """Whether files that are full or old wait to be completed."""
+        return bool(self._retired)
+
+    def next_retired(self) -> Part:
+        """Hand one of them over to `finish`."""
+        return self._retired.popleft()
+
+    def take_back(self, part: Part) -> None:
+        """Keep a file whose completion was called off."""
+        self._retired.append(part)
+
+    def finish(self, part: Part) -> OSError | None:
+        """
+        Complete one file; what was acknowledged is kept even if that fails.
+
+        May run beside all else: a disk takes from 30 ms to seconds to make a full file
+        durable, and meanwhile the next events are written.
+        """
+        if part.closed:
+            return None  # it had begun when it was called off
         try:
             part.complete()
         except OSError as error:
             _log.warning("cannot complete a file yet: %s", self.describe(error))
-            self._abandon(key)
+            self._unfinished[part.path] = part.size
             return error
-        del self._open[key]
         return None
 
     def _abandon(self, key: Key) -> None:
@@ -191,16 +218,18 @@ class Folder:
         """Complete every file; the last error, if one remains hidden."""
         error = self._complete_unfinished()
         for key in list(self._open):
-            error = self._complete(key) or error
+            self._retire(key)
+        while self._retired:
+            error = self.finish(self.next_retired()) or error
         return error
 
-    def complete_old(self) -> float:
-        """Complete files that are due; the seconds until the next one will be."""
+    def retire_old(self) -> float:
+        """Retire files that are due; the seconds until the next one will be."""
         self._complete_unfinished()
         now = time.monotonic()
         for key, part in list(self._open.items()):
             if part.opened + self._rotate_seconds <= now:
-                self._complete(key)
+                self._retire(key)
         oldest = min((part.opened for part in self._open.values()), default=now)
         return max(0.0, oldest + self._rotate_seconds - time.monotonic())
 

@@ -125,6 +125,11 @@ class Part:
         """Whether somebody removed the file: what is appended would be lost."""
         return os.fstat(self._fd).st_nlink == 0
 
+    @property
+    def closed(self) -> bool:
+        """Whether it was completed or given up."""
+        return self._fd < 0
+
     def complete(self) -> None:
         """
         Make the content durable, give the file its final name and close it.

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bizlog.sinks import Batch
+    from bizlog_handlers._parts import Part
 
     Directory: TypeAlias = str | os.PathLike[str]
 else:
@@ -36,6 +37,9 @@ Partition: TypeAlias = Literal["type_date", "flat"]
 _T = TypeVar("_T")
 
 _MIB = 1024 * 1024
+
+# Files made durable at the same time; with more the writing waits for the disk.
+_MOST_FINISHING = 4
 
 
 class FileSink(BaseSink):
@@ -92,6 +96,7 @@ class FileSink(BaseSink):
         self._rotation: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = asyncio.Lock()
+        self._finishing: dict[asyncio.Task[OSError | None], Part] = {}
 
     async def start(self) -> None:
         """
@@ -133,7 +138,10 @@ class FileSink(BaseSink):
         Raises:
             RetryableSinkError: A file could not be completed and remains hidden.
         """
-        error = await self._in_thread(self._folder.complete_all)
+        self._enter_loop()
+        errors = await asyncio.gather(*self._finishing)
+        errors.append(await self._in_thread(self._folder.complete_all))
+        error = next(filter(None, errors), None)
         if error is not None:
             raise RetryableSinkError(
                 f"a file could not be completed: {self._folder.describe(error)}"
@@ -153,6 +161,7 @@ class FileSink(BaseSink):
             RetryableSinkError: Nothing could be written.
         """
         written, failed = await self._in_thread(self._folder.write, batch.records)
+        await self._finish_retired()
         if not failed:
             return ACCEPTED
         if not written:
@@ -165,7 +174,24 @@ class FileSink(BaseSink):
         delay = self._rotate_seconds
         while True:
             await asyncio.sleep(delay)
-            delay = await self._in_thread(self._folder.complete_old)
+            delay = await self._in_thread(self._folder.retire_old)
+            await self._finish_retired()
+
+    async def _finish_retired(self) -> None:
+        """Complete full and old files beside the writing of the next ones."""
+        while self._folder.has_retired:
+            if len(self._finishing) >= _MOST_FINISHING:
+                await asyncio.wait(self._finishing, return_when=asyncio.FIRST_COMPLETED)
+                continue
+            part = self._folder.next_retired()
+            task = asyncio.create_task(asyncio.to_thread(self._folder.finish, part))
+            self._finishing[task] = part
+            task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[OSError | None]) -> None:
+        part = self._finishing.pop(task, None)
+        if part is not None and task.cancelled():
+            self._folder.take_back(part)
 
     async def _in_thread(self, work: Callable[..., _T], *args: object) -> _T:
         """
@@ -185,6 +211,9 @@ class FileSink(BaseSink):
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             self._loop, self._lock, self._rotation = loop, asyncio.Lock(), None
+            left, self._finishing = self._finishing, {}
+            for part in left.values():
+                self._folder.take_back(part)
             self._folder.leave_to_parent()
 
     def _release(self, job: asyncio.Future[_T]) -> None:

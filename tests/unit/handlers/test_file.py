@@ -281,11 +281,46 @@ def test_a_large_file_is_completed(tmp_path, make_batch):
     size = batch.size + 2
     sink = FileSink(tmp_path, rotate_bytes=2 * size)
 
-    deliver_all(sink, batch, stop=False)
-    assert visible(tmp_path) == []
-    asyncio.run(sink.deliver(batch))
+    async def live():
+        await sink.start()
+        await sink.deliver(batch)
+        assert visible(tmp_path) == []
+        await sink.deliver(batch)
+        await eventually(lambda: visible(tmp_path) != [])
 
+    asyncio.run(live())
     assert [path.stat().st_size for path in visible(tmp_path)] == [2 * size]
+    assert hidden(tmp_path) == []
+
+
+def test_a_slow_disk_completes_beside_the_writing(tmp_path, make_batch, monkeypatch):
+    """While a full file is made durable the next events are written."""
+    go, real = threading.Event(), os.fsync
+
+    def slow(fd):
+        go.wait(10)
+        real(fd)
+
+    monkeypatch.setattr(_parts.os, "fsync", slow)
+    sink = FileSink(tmp_path, rotate_bytes=1)
+    batches = [make_batch("x") for _ in range(4)]
+
+    async def live():
+        await sink.start()
+        for batch in batches:
+            await asyncio.wait_for(sink.deliver(batch), 5)
+        assert visible(tmp_path) == []
+        # A fifth would be one too many: it waits for the disk.
+        fifth = asyncio.ensure_future(sink.deliver(make_batch("x")))
+        await asyncio.sleep(0.05)
+        assert not fifth.done()
+        go.set()
+        await fifth
+        await sink.flush()
+        assert len(visible(tmp_path)) == 5
+        await sink.stop()
+
+    asyncio.run(live())
     assert hidden(tmp_path) == []
 
 
@@ -309,7 +344,7 @@ def test_a_young_file_is_left_open(tmp_path, make_batch):
     sink = FileSink(tmp_path, rotate_seconds=30)
     deliver_all(sink, make_batch("x"), stop=False)
 
-    delay = sink._folder.complete_old()
+    delay = sink._folder.retire_old()
 
     assert len(hidden(tmp_path)) == 1
     assert 25 < delay <= 30
@@ -489,7 +524,7 @@ def test_a_file_that_cannot_be_completed_is_tried_again(
         for _ in range(2):
             with pytest.raises(RetryableSinkError, match=r"completed: EIO \(OSError"):
                 asyncio.run(sink.flush())
-        assert sink._folder.complete_old() > 0
+        assert sink._folder.retire_old() > 0
         assert visible(tmp_path) == []
     asyncio.run(sink.flush())
 
