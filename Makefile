@@ -36,7 +36,7 @@ help: ## Explain the verbs
 	@echo
 	@echo "ARGS=... goes to pytest or to the benchmark, as in"
 	@echo "  make test ARGS='tests/unit -k ledger'    (a part: no coverage gate)"
-	@echo "  make bench ARGS='--rounds 3'"
+	@echo "  make bench ARGS=--quick"
 
 demo: .venv/.runtime ## Run the example shop: events in, files and ledger out
 	@.venv/bin/python examples/shop/run.py $(ARGS)
