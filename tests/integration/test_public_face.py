@@ -978,7 +978,8 @@ def test_disabled_does_nothing_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
         assert client.send_sync("order.placed") is None
     assert bizlog.flush(timeout=0)
     assert bizlog.ledger().sinks == {}
-    assert set(threading.enumerate()) == threads
+    # No new one; those of the tests before may end meanwhile.
+    assert set(threading.enumerate()) <= threads
     assert bizlog.shutdown(timeout=0)
     assert list(Path.cwd().iterdir()) == []
 
