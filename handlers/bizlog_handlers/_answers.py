@@ -48,6 +48,8 @@ _MENDABLE = {
 }
 _HINTS = {415: "check the settings format and compression"}
 
+# Characters of a server's words that are read, and that are kept.
+_MAX_READ = 4096
 _MAX_EXCERPT = 200
 # Where servers say what is wrong; `title` and `detail` are those of RFC 9457.
 _REASON_FIELDS = ("reason", "detail", "message", "error_description", "error", "title")
@@ -71,7 +73,7 @@ class Answer(msgspec.Struct, frozen=True):
 
     Attributes:
         status: The HTTP status code.
-        body: The body; None when it is longer than what was read of it.
+        body: The body; None when it was cut or is longer than what is read.
         pause: Seconds that Retry-After asked to wait.
         location: Where a redirect points.
     """
@@ -137,18 +139,18 @@ def result_of(answer: Answer, records: Sequence[Record], secret: str) -> SendRes
     """
     if not 200 <= answer.status < 300:  # noqa: PLR2004  # the class of success
         raise _refusal(answer, _Quotation(records, secret))
+    if answer.status != _MULTI_STATUS:
+        return ACCEPTED
     results = _results(answer, len(records))
-    if results is not None:
-        return _sorted_out(results, answer.pause, records, secret)
-    if answer.status == _MULTI_STATUS:
+    if results is None:
         raise RetryableSinkError(
             "the server answered 207 without results that can be read", answer.pause
         )
-    return ACCEPTED
+    return _sorted_out(results, answer.pause, records, secret)
 
 
 def _results(answer: Answer, events: int) -> list[_Result] | None:
-    """Read results by event; those it only counts are taken to be accepted."""
+    """Read results by event; those that are only counted are accepted."""
     if answer.body is None:
         return None
     try:
@@ -177,7 +179,7 @@ def _sorted_out(
         quote = _Quotation(records[index : index + 1], secret)
         if result.status == "rejected":
             reason = quote(result.reason) or "the server gave no reason"
-            path = quote(result.path) or None
+            path = _shortened(_one_line(result.path)) or None
             rejected[index] = Rejection(index, reason, path)
         elif result.status not in {"accepted", "duplicate"}:
             retry[index] = quote(result.reason) or "the server wants it again"
@@ -252,23 +254,30 @@ class _Quotation:
 
     def __call__(self, text: str | None) -> str:
         """Make one line of bounded length; empty when there is nothing to say."""
-        line = " ".join((text or "")[: 4 * _MAX_EXCERPT].split())
+        line = _one_line(text)
         if self._secret:
             line = line.replace(self._secret, "[token]")
-        if line:
-            line = self._without_values(line)
-        return line if len(line) <= _MAX_EXCERPT else _shortened(line)
+        return _shortened(self._without_values(line) if line else line)
 
     def _without_values(self, line: str) -> str:
         events = (record.event for record in self._records)
         values = {value for event in events for value in _values(event)}
-        for value in sorted(values, key=len, reverse=True):
-            if value in line:
-                line = line.replace(value, "[value]")
+        found = (value for value in values if value in line)
+        for value in sorted(found, key=len, reverse=True):
+            # Whole words: the value `order` leaves the field `order_id` readable.
+            line = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", "[value]", line)
         return line
 
 
+def _one_line(text: str | None) -> str:
+    """Leave out what is not for the eye: line ends, controls, turns of direction."""
+    line = " ".join((text or "")[:_MAX_READ].split())
+    return "".join(filter(str.isprintable, line))
+
+
 def _shortened(line: str) -> str:
+    if len(line) <= _MAX_EXCERPT:
+        return line
     # Not within a word: half a token is not known for what it is.
     return f"{line[:_MAX_EXCERPT].rpartition(' ')[0]} ..".lstrip()
 

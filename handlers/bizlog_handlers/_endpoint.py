@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, unquote_plus, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from bizlog.exceptions import RetryableSinkError
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
@@ -84,10 +86,10 @@ def is_loopback(url: SplitResult) -> bool:
         return False
 
 
-def without_query(text: str) -> str:
-    """Name an address without what may be secret in it."""
+def origin(text: str) -> str:
+    """Name an address without path and query, which may be secret."""
     url = urlsplit(text)
-    return f"{url.scheme}://{url.netloc}{url.path}"
+    return f"{url.scheme}://{url.netloc}"
 
 
 def split_options(
@@ -119,9 +121,18 @@ def proxy_for(text: str) -> str | None:
     Look up the proxy of an address: HTTPS_PROXY, HTTP_PROXY and NO_PROXY.
 
     This machine is never reached by way of a proxy.
+
+    Raises:
+        RetryableSinkError: The proxy does not speak HTTP.
     """
     url = urlsplit(text)
     proxy = getproxies().get(url.scheme)
-    if not proxy or is_loopback(url) or proxy_bypass(url.hostname or ""):
+    if not proxy or is_loopback(url) or proxy_bypass(url.netloc):
         return None
-    return proxy if "://" in proxy else f"http://{proxy}"
+    proxy = proxy if "://" in proxy else f"http://{proxy}"
+    if not proxy.lower().startswith(("http://", "https://")):
+        raise RetryableSinkError(
+            f"{url.scheme.upper()}_PROXY does not name an HTTP proxy: mend it, or list "
+            "the host in NO_PROXY"
+        )
+    return proxy

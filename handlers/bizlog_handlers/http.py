@@ -6,7 +6,7 @@ are. It carries the batch's stable name as its Idempotency-Key, so a server that
 these can tell a batch that is sent again, after a cut or a crash, from a new one.
 
 TLS is always verified, redirects are not followed, and cookies and ~/.netrc play no
-part. Neither the API key nor the address's query is ever shown.
+part. Neither the API key nor the address's path and query are ever shown.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from bizlog_handlers._codecs import Compression, codec_for
 from bizlog_handlers._endpoint import (
     header_problems,
     is_key,
+    origin,
     proxy_for,
     split_options,
     url_problems,
-    without_query,
 )
 
 if TYPE_CHECKING:
@@ -124,9 +124,9 @@ class HttpSink(BaseSink):
         self._url = url
         self._headers = dict(headers or {})
         self._key_file = api_key_file
-        self._key = api_key
         if api_key is None and not api_key_file and not self._is_authorized():
-            self._key = os.environ.get("BIZLOG_API_KEY")
+            api_key = os.environ.get("BIZLOG_API_KEY")
+        self._key = (api_key or "").strip()
         self._format: Format = format
         self._compression: Compression = compression
         self._ca_file = ca_file
@@ -141,7 +141,7 @@ class HttpSink(BaseSink):
         self._proxy: str | None = None
 
     def __repr__(self) -> str:
-        return f"HttpSink({without_query(self._url)!r})"
+        return f"HttpSink({origin(self._url)!r})"
 
     def _is_authorized(self) -> bool:
         return any(name.lower() == "authorization" for name in self._headers)
@@ -152,8 +152,8 @@ class HttpSink(BaseSink):
         keys = [bool(self._key), bool(self._key_file), self._is_authorized()]
         if sum(keys) > 1:
             yield "give one of api_key, api_key_file and an Authorization header"
-        if not is_key(self._key or ""):
-            yield "option 'api_key': holds spaces or characters beyond ASCII"
+        if not is_key(self._key):
+            yield "the API key holds spaces or characters beyond ASCII"
         if self._format not in _CONTENT_TYPES:
             yield f"option 'format': expected 'ndjson' or 'json', got {self._format!r}"
         if not self._connect_timeout > 0:
@@ -198,11 +198,6 @@ class HttpSink(BaseSink):
     def _prepare(self) -> ssl.SSLContext:
         self._read_key()
         self._proxy = proxy_for(self._url)
-        if not (self._proxy or "http:").startswith(("http:", "https:")):
-            raise RetryableSinkError(
-                "the proxy that the environment names does not speak HTTP: "
-                "mend HTTPS_PROXY or HTTP_PROXY, or list the host in NO_PROXY"
-            )
         try:
             return ssl.create_default_context(cafile=self._ca_file)
         except OSError as error:
@@ -259,6 +254,7 @@ class HttpSink(BaseSink):
             PermanentSinkError: The server refuses the batch for good.
             RetryableSinkError: There is no answer, or it asks to send again.
         """
+        key = self._key
         body, encoding = await self._encoded(batch.records)
         headers = {
             "Accept-Encoding": "identity",
@@ -267,12 +263,12 @@ class HttpSink(BaseSink):
         }
         if encoding != "none":
             headers["Content-Encoding"] = encoding
-        if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
+        if key:
+            headers["Authorization"] = f"Bearer {key}"
         answer = await self._post(body, headers)
         if answer.status in _UNAUTHORIZED:
             await asyncio.to_thread(self._read_key)
-        return result_of(answer, batch.records, self._key or "")
+        return result_of(answer, batch.records, key)
 
     async def _encoded(
         self, records: Sequence[Record]
@@ -301,7 +297,9 @@ class HttpSink(BaseSink):
             ) as response:
                 return await _read(response)
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise RetryableSinkError(f"no answer: {_fault(error)}") from None
+            raise RetryableSinkError(
+                f"no answer from {origin(self._url)}: {_fault(error)}"
+            ) from None
 
 
 _URL_OPTIONS = frozenset(
@@ -356,14 +354,19 @@ async def _read(response: aiohttp.ClientResponse) -> Answer:
 
 
 async def _bounded(content: aiohttp.StreamReader) -> bytes | None:
-    """Read a body, or give up once it is too long."""
+    """Read a body; None once it is too long, or when it is cut."""
+    import aiohttp  # noqa: PLC0415  # see _load_aiohttp
+
     parts: list[bytes] = []
     left = _MAX_ANSWER
-    async for part in content.iter_any():
-        parts.append(part)
-        left -= len(part)
-        if left < 0:
-            return None
+    try:
+        async for part in content.iter_any():
+            parts.append(part)
+            left -= len(part)
+            if left < 0:
+                return None
+    except aiohttp.ClientError:
+        return None  # the status has come, and stands
     return b"".join(parts)
 
 
