@@ -13,8 +13,10 @@ Emitting never blocks on I/O and, outside development, never raises.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
+from contextlib import suppress
 from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
@@ -23,14 +25,13 @@ import msgspec
 import structlog
 
 from bizlog import diagnostics, processors
+from bizlog.assembly import assemble, has_journals
 from bizlog.coercion import payload_fields
 from bizlog.delivery.dead_letters import DeadLetter, DeadLetterFolder, wall_clock
 from bizlog.delivery.engine import Engine
-from bizlog.delivery.journal import MemoryJournal
-from bizlog.delivery.lane import Lane
-from bizlog.delivery.policy import Batcher, reason_of
-from bizlog.delivery.pump import Pump
+from bizlog.delivery.policy import reason_of
 from bizlog.delivery.queue import FrontQueue, Overflow
+from bizlog.delivery.receipts import Level, Receipt, Receipts, Sent, Wait
 from bizlog.events import (
     AdminEvent,
     AIEvent,
@@ -57,7 +58,7 @@ from bizlog.ledger import (
 from bizlog.plan import ENVELOPE_KEY, Chain, Draft, Outlet
 from bizlog.privacy import Privacy
 from bizlog.registry import MAX_NAME
-from bizlog.sinks import BaseSink, Route
+from bizlog.sinks import BaseSink
 from bizlog.values import quietly
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
+    from bizlog.delivery.lane import Lane
+    from bizlog.delivery.pump import Pump
     from bizlog.registry import Registry
     from bizlog.settings import Settings
     from bizlog.sinks import Record, SeedSink
@@ -85,7 +88,13 @@ if TYPE_CHECKING:
         batch_size: int | None
         flush_interval: float | None
         sink_timeout: float | None
+        delivery_deadline: float | None
+        max_in_flight: int | None
         shutdown_timeout: float | None
+        journal: str | None
+        journal_sync: Literal["normal", "full"] | None
+        journal_max_bytes: int | None
+        journal_max_age: float | None
         dead_letters: str | None
         development: bool | None
         disabled: bool | None
@@ -170,48 +179,32 @@ class BusinessTelemetryClient:
         self._dead_letters = DeadLetterFolder(
             settings.dead_letters, self.chain.producer_id
         )
+        self._receipts = Receipts()
+        self._sent = Sent()
         self._engine = Engine(self._queue, self._make_pump, settings.shutdown_timeout)
+        if settings.journal is not None and has_journals(settings.journal):
+            self._engine.wake()  # a process that died may have left events behind
 
     def _wake(self) -> None:
         self._engine.wake()
 
     def _make_pump(self) -> Pump:
-        journal = MemoryJournal()
-        routes = [
-            route for sink in self.settings.sinks for route in Route(sink).expand()
-        ]
-        lanes = [
-            self._make_lane(name, route, journal)
-            for name, route in _named(routes).items()
-        ]
-        return Pump(
+        return assemble(
+            self.settings,
             queue=self._queue,
-            journal=journal,
-            lanes=lanes,
             dead_letters=self._dead_letters,
-            max_events=self.settings.queue_events,
-            max_bytes=self.settings.queue_bytes,
+            receipts=self._receipts,
+            on_progress=lambda: self._engine.pump.on_progress(),  # noqa: PLW0108  # a fork makes a new pump
+            notes=self._notes,
         )
 
-    def _make_lane(self, name: str, route: Route, journal: MemoryJournal) -> Lane:
-        interval = route.sink.flush_interval
-        if interval is None:
-            interval = self.settings.flush_interval
-        # More than may wait would never gather.
-        batch_size = min(
-            self.settings.batch_size, route.sink.max_events, self.settings.queue_events
-        )
-        batch_bytes = min(route.sink.max_bytes, self.settings.queue_bytes)
-        return Lane(
-            name=name,
-            route=route,
-            journal=journal,
-            batcher=Batcher(batch_size, batch_bytes, interval),
-            sink_timeout=self.settings.sink_timeout,
-            dead_letters=self._dead_letters,
-            on_progress=lambda: self._engine.pump.on_progress(),  # noqa: PLW0108  # a fork makes a new pump
-            clock=time.monotonic,
-        )
+    def _notes(self) -> dict[str, bytes]:
+        """Tell the readers of the journal who writes it, and its ledger."""
+        who = {"pid": os.getpid(), "producer_id": self.chain.producer_id}
+        return {
+            "ledger": msgspec.json.encode(self.ledger()),
+            "process": msgspec.json.encode(who),
+        }
 
     # Emitting
 
@@ -221,6 +214,7 @@ class BusinessTelemetryClient:
         state: Any,
         source: str | None = None,
         chain: Sequence[Callable[..., Any]] = DEFAULT_CHAIN,
+        offer: Callable[[Record], bool] | None = None,
     ) -> Record | None:
         """
         Run an event dictionary through a chain and accept the record.
@@ -234,6 +228,7 @@ class BusinessTelemetryClient:
             source: `event_source`, where it is not the client's.
             chain: The processors; the last one returns the `Record`. The default ones
                 take a plain event in one step.
+            offer: Takes the record; by default the queue does.
 
         Returns:
             The record, or None where the event was refused or dropped.
@@ -245,6 +240,8 @@ class BusinessTelemetryClient:
             return None
         self._offered += 1
         outlet, record, stepwise = self._outlet, None, False
+        if offer is None:
+            offer = self._queue.offer
         try:
             if source is not None:
                 outlet = self.chain.outlet(source)
@@ -253,7 +250,7 @@ class BusinessTelemetryClient:
             if record is None:
                 stepwise = True
                 record = self._run(chain, outlet, method, state)
-            return record if record and self._queue.offer(record) else None
+            return record if record and offer(record) else None
         except (KeyboardInterrupt, SystemExit):
             if record is None and not stepwise:
                 self._drop("interrupted", outlet, state)
@@ -261,7 +258,7 @@ class BusinessTelemetryClient:
         except (RecursionError, MemoryError) as error:
             try:
                 record = self._emit_envelope(outlet, state, error, record)
-                return record if self._queue.offer(record) else None
+                return record if offer(record) else None
             except (RecursionError, MemoryError):
                 self._exhausted += 1
                 return None
@@ -380,8 +377,85 @@ class BusinessTelemetryClient:
         Raises:
             InvalidEventError: In development only.
         """
-        record = self.emit("info", event_state(event, fields))
+        typed = issubclass(type(event), BaseEvent)
+        offer = self._watch(cast("BaseEvent", event)) if typed else None
+        record = self.emit("info", event_state(event, fields), offer=offer)
         return record.event_id if record else None
+
+    def _watch(
+        self, event: BaseEvent | None, tell: Callable[[Wait], None] | None = None
+    ) -> Callable[[Record], bool]:
+        """Wait for an event from the moment it is offered; `confirm` may ask later."""
+
+        def offer(record: Record) -> bool:
+            wait = self._receipts.expect(record.event_id)
+            if event is not None:
+                self._sent.add(event, wait)
+            if tell is not None:
+                tell(wait)
+            taken = self._queue.offer(record)
+            if not taken:
+                self._receipts.lose(record, "the queue did not take it")
+            return taken
+
+        return offer
+
+    async def confirm(  # noqa: D417  # `fields` are documented by `send_sync`
+        self,
+        event: BaseEvent | str,
+        /,
+        *,
+        level: Level = "sinks",
+        quorum: int | None = None,
+        timeout: float = 5.0,  # noqa: ASYNC109  # as `flush`
+        **fields: Any,
+    ) -> Receipt:
+        """
+        Send an event unless it was sent already, and wait for its fate.
+
+        Args:
+            event: A typed event, perhaps one that was sent before; or a name, with
+                its properties as `fields`.
+            level: `journal` waits until a journal on disk holds it, `sinks` until the
+                sinks have it.
+            quorum: How many sinks must have it; None for all it is routed to.
+            timeout: Seconds to wait.
+
+        Returns:
+            What became of it, at each sink; `confirmed` says whether the level was
+            reached in time.
+
+        Raises:
+            ConfigurationError: `level="journal"` without a journal, or a quorum of
+                more sinks than there are.
+            InvalidEventError: In development only.
+        """
+        self._check_confirm(level, quorum)
+        wait = self._sent.get(event)
+        if wait is None:
+            waits: list[Wait] = []
+            is_typed = issubclass(type(event), BaseEvent)
+            typed = cast("BaseEvent", event) if is_typed else None
+            offer = self._watch(typed, waits.append)
+            self.emit("info", event_state(event, fields), offer=offer)
+            if not waits:
+                return Receipt(None, confirmed=False, reason="it was refused")
+            wait = waits[0]
+        self._queue.nudge()
+        answer = asyncio.wrap_future(wait.ask(level, quorum))
+        with suppress(TimeoutError):
+            await asyncio.wait_for(answer, timeout)
+        return wait.receipt(level, quorum)
+
+    def _check_confirm(self, level: Level, quorum: int | None) -> None:
+        if level == "journal" and self.settings.journal is None:
+            raise ConfigurationError(
+                "level='journal' needs a journal: set journal='FOLDER'"
+            )
+        if quorum is not None and not 0 < quorum <= len(self._lanes):
+            raise ConfigurationError(
+                f"quorum: expected 1 to {len(self._lanes)} (the sinks), got {quorum}"
+            )
 
     def pseudonyms(self, value: object) -> dict[str, str]:
         """
@@ -450,7 +524,7 @@ class BusinessTelemetryClient:
     def _account(self, lane: Lane) -> SinkLedger:
         exhausted = self._exhausted + self.unheard
         return SinkLedger(
-            offered=self._offered + self.unheard - lane.not_routed,
+            offered=self._offered + self.unheard + lane.adopted - lane.not_routed,
             delivered=lane.delivered,
             rejected=self._rejected,
             dropped=merge(
@@ -537,18 +611,6 @@ def event_state(event: BaseEvent | str, fields: dict[str, Any]) -> dict[str, Any
 
 async def _in_thread(call: Callable[[], bool]) -> bool:
     return await asyncio.to_thread(call)
-
-
-def _named(routes: Sequence[Route]) -> dict[str, Route]:
-    """Name the lanes: the sink's name, with a number where it stands twice."""
-    named: dict[str, Route] = {}
-    for route in routes:
-        name, number = route.sink.name, 1
-        while name in named:
-            number += 1
-            name = f"{route.sink.name}-{number}"
-        named[name] = route
-    return named
 
 
 def _show_metrics(client: BusinessTelemetryClient) -> None:

@@ -2,7 +2,8 @@
 What a destination is: sinks, records, batches and their answers. No I/O here.
 
 A sink is an object with the five methods of the seed's `BaseSink`. The engine calls
-`deliver(batch)` from one task at a time, on bizlog's own event loop. Sinks that move
+`deliver(batch)` from one task at a time (from `max_in_flight` tasks where a sink allows
+it), on bizlog's own event loop. Sinks that move
 encoded bytes override `deliver`; sinks that want dictionaries override `send_batch` or
 just `send`, as in the seed, and may return None.
 
@@ -80,17 +81,20 @@ class Batch(msgspec.Struct, frozen=True):
         last: Position of the last record, inclusive.
         records: The records in order; fewer than `last - first + 1` where a route
             left some out.
+        part: Names the part, where only some of the sealed records are sent again;
+            empty for the whole.
     """
 
     journal_id: str
     first: int
     last: int
     records: Sequence[Record]
+    part: str = ""
 
     @property
     def name(self) -> str:
-        """The stable name: the same batch sent again has the same one."""
-        return f"{self.journal_id}-{self.first}-{self.last}"
+        """The stable name: the same records sent again have the same one."""
+        return f"{self.journal_id}-{self.first}-{self.last}{self.part}"
 
     @property
     def size(self) -> int:
@@ -152,12 +156,15 @@ class BaseSink:
         max_events: Most events that one call may carry.
         max_bytes: Most bytes of events that one call may carry (a larger single
             event is still offered, alone).
+        max_in_flight: Batches that may be under way at the same time; with more than
+            one, batches may arrive in another order than they were sealed in.
         flush_interval: Seconds an event may wait for company; None takes the setting.
     """
 
     name: str = ""
     max_events: int = 1_000
     max_bytes: int = 900 * 1024
+    max_in_flight: int = 1
     flush_interval: float | None = None
 
     # The constructor's parameter that takes the URL's part behind the colon.

@@ -59,6 +59,16 @@ class Journal(Protocol):
     start: int
     end: int
 
+    @property
+    def journaled(self) -> int:
+        """Position up to which the records outlive the process."""
+        ...
+
+    @property
+    def durable(self) -> bool:
+        """Whether what is appended now outlives the process."""
+        ...
+
     def append(self, run: Sequence[Record]) -> None:
         """Add records at the end."""
         ...
@@ -105,6 +115,9 @@ class MemoryJournal:
     Attributes:
         size: Bytes of the records that it holds.
     """
+
+    journaled = 0
+    durable = False
 
     def __init__(self, journal_id: str | None = None, start: int = 0) -> None:
         self.journal_id = journal_id or uuid.uuid4().hex

@@ -1,15 +1,36 @@
 """
-When a batch is due, and what follows from a sink's answer. Sans-I/O.
+When a batch is due, when it is sent again, and what follows from a sink's answer.
 
-No clock, no thread, no loop: time comes in as `now`, in monotonic seconds.
+Sans-I/O: no clock, no thread, no loop; time comes in as `now`, in monotonic seconds.
+
+    Batcher   when what has gathered is due
+    Backoff   how long to wait after a failure
+    Breaker   how many batches a failing sink still gets at the same time
+    Delivery  one sealed batch, from the first attempt until every event is settled
 """
 
 from __future__ import annotations
 
+import random
+from typing import TYPE_CHECKING, Literal, TypeAlias
+from zlib import crc32
+
 import msgspec
 
 from bizlog._wording import describe_error
+from bizlog.exceptions import (
+    BatchTooLargeError,
+    PermanentSinkError,
+    RetryableSinkError,
+)
 from bizlog.sinks import SendResult
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+# An exception that says nothing about itself may be an outage or one event that the
+# sink stumbles over; about a minute of attempts tells them apart.
+UNCLEAR_ATTEMPTS = 8
 
 
 class Batcher:
@@ -59,6 +80,76 @@ class Batcher:
         return max(0.0, self._oldest_at + self._flush_interval - now)
 
 
+class Backoff:
+    """
+    Says how long to wait after failures: exponential, with full jitter.
+
+    Args:
+        base: Seconds that the first wait has at most.
+        cap: Seconds that any wait has at most, one that the destination asked for
+            included.
+        draw: Draws from [0, 1).
+    """
+
+    def __init__(
+        self,
+        base: float = 0.5,
+        cap: float = 30.0,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self._base = base
+        self._cap = cap
+        self._draw = draw
+
+    def delay(self, failures: int, retry_after: float | None = None) -> float:
+        """
+        Draw the wait after so many failures in a row, in seconds.
+
+        Args:
+            failures: At least 1.
+            retry_after: Seconds the destination asked for: waited at the least, up to
+                the cap.
+        """
+        # 2^30 half seconds are beyond any cap; 2^2000 would be beyond any float.
+        wait = self._draw() * min(self._cap, self._base * 2.0 ** min(failures - 1, 30))
+        return max(wait, self.clamp(retry_after))
+
+    def clamp(self, retry_after: float | None) -> float:
+        """Bound what a destination asked for, in seconds; 0 where that is no wait."""
+        if retry_after is None or not retry_after > 0:  # NaN is not, either
+            return 0.0
+        return min(retry_after, self._cap)
+
+
+class Breaker:
+    """
+    Spares a sink that fails: after some failures in a row it gets one batch at a time.
+
+    Args:
+        threshold: Failures in a row that open it.
+
+    Attributes:
+        failures: Failures in a row.
+    """
+
+    def __init__(self, threshold: int = 5) -> None:
+        self._threshold = threshold
+        self.failures = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether only a probe may go out."""
+        return self.failures >= self._threshold
+
+    def allows(self, in_flight: int) -> bool:
+        """Whether one more batch may go out beside those in flight."""
+        return not (self.is_open and in_flight)
+
+    def note(self, *, failed: bool) -> None:
+        """Learn how an attempt ended."""
+        self.failures = self.failures + 1 if failed else 0
+
+
 class Refusal(msgspec.Struct, frozen=True):
     """
     One event of a batch that goes to the dead letters.
@@ -69,27 +160,56 @@ class Refusal(msgspec.Struct, frozen=True):
         path: JSON path of the fault, where the sink named it.
         error_type: Name of the fault's kind in the metrics: the class of what was
             raised, or a word of ours.
+        attempts: How often it was sent.
     """
 
     index: int
     reason: str
     path: str | None = None
     error_type: str = "rejected"
+    attempts: int = 1
 
 
-def refusals(events: int, answer: object) -> list[Refusal]:
+_Kind: TypeAlias = Literal["taken", "later", "unclear", "poison", "too_large"]
+
+
+class Verdict(msgspec.Struct, frozen=True):
     """
-    Read a sink's answer for a batch: which events does it not have?
+    What a sink's answer means for what was sent.
 
-    Nothing is sent twice yet, so what a sink would take later is refused as well.
+    Attributes:
+        kind: `taken`: it took all but those named here. `later`: nothing, it may be
+            sent again. `unclear`: nothing, and nobody knows why. `poison`: nothing,
+            because of its content. `too_large`: nothing, because of its size.
+        refused: Refused for good, by index in what was sent.
+        retry: To be sent again, by index in what was sent.
+        reason: Why, in words without values.
+        error_type: Kind of the fault for the metrics.
+        retry_after: Seconds the destination asked to wait.
+    """
+
+    kind: _Kind
+    refused: tuple[Refusal, ...] = ()
+    retry: tuple[int, ...] = ()
+    reason: str = ""
+    error_type: str = "rejected"
+    retry_after: float | None = None
+
+
+_TAKEN = Verdict("taken")
+
+
+def judge(events: int, answer: object) -> Verdict:
+    """
+    Read a sink's answer for a batch.
 
     Args:
-        events: How many events the batch held.
+        events: How many events were sent.
         answer: The sink's answer, or what it raised; None accepts, as in the seed.
-            An answer that cannot be read refuses the whole batch.
+            An answer that cannot be read means that nothing was taken.
     """
     if answer is None:
-        return []
+        return _TAKEN
     if isinstance(answer, SendResult):
         try:
             return _read(events, answer)
@@ -97,23 +217,303 @@ def refusals(events: int, answer: object) -> list[Refusal]:
             answer = error
     if not isinstance(answer, BaseException):
         answer = TypeError(f"expected a SendResult, got {type(answer).__name__}")
-    reason, kind = reason_of(answer), type(answer).__name__
-    return [Refusal(index, reason, error_type=kind) for index in range(events)]
+    return Verdict(
+        _kind_of(answer),
+        reason=reason_of(answer),
+        error_type=type(answer).__name__,
+        retry_after=_retry_after(answer),
+    )
 
 
-def _read(events: int, answer: SendResult) -> list[Refusal]:
-    found = {
+def _kind_of(error: BaseException) -> _Kind:
+    if isinstance(error, BatchTooLargeError):
+        return "too_large"
+    if isinstance(error, PermanentSinkError):
+        return "poison"
+    # A cancellation and SystemExit say nothing about the events, either.
+    if isinstance(error, (RetryableSinkError, OSError)) or not isinstance(
+        error, Exception
+    ):
+        return "later"
+    return "unclear"
+
+
+def _retry_after(error: BaseException) -> float | None:
+    return _seconds(getattr(error, "retry_after", None))
+
+
+def _seconds(asked: object) -> float | None:
+    return float(asked) if isinstance(asked, (int, float)) else None
+
+
+def _read(events: int, answer: SendResult) -> Verdict:
+    if not answer.rejected and not answer.retry:
+        return _TAKEN
+    refused = {
         rejection.index: Refusal(
             rejection.index,
             _writable(rejection.reason),
             None if rejection.path is None else _writable(rejection.path),
         )
         for rejection in answer.rejected
+        if 0 <= rejection.index < events
     }
-    reason = _writable(answer.retry_reason or "the sink could not take it now")
-    for index in answer.retry:
-        found.setdefault(index, Refusal(index, reason, error_type="retry"))
-    return [found[index] for index in sorted(found) if 0 <= index < events]
+    retry = {index for index in answer.retry if 0 <= index < events}
+    return Verdict(
+        "taken",
+        refused=tuple(refused[index] for index in sorted(refused)),
+        retry=tuple(sorted(retry - refused.keys())),
+        reason=_writable(answer.retry_reason or "the sink could not take it now"),
+        error_type="retry",
+        retry_after=_seconds(answer.retry_after),
+    )
+
+
+class Part(msgspec.Struct, frozen=True):
+    """
+    Events of a batch that are sent in one call.
+
+    Attributes:
+        indices: Their positions in the batch, ascending.
+        attempts: How often they were sent.
+        blame: Why one of these must be what the sink refused, if all that was refused
+            together with them proves good.
+        sized: Whether they were parted because together they are too large.
+    """
+
+    indices: Sequence[int]
+    attempts: int = 0
+    blame: Verdict | None = None
+    sized: bool = False
+
+
+class Delivery:
+    """
+    One sealed batch on its way: what is sent next, and what became of each event.
+
+    An event that a sink refuses with the whole batch is found by halving: of two
+    halves the first is sent; if it goes well the fault lies in the second, which is
+    halved without being sent. So one bad event among n is found in ⌈log₂ n⌉ sends
+    after the first, and the order of the others is kept.
+
+    Args:
+        events: How many events the batch holds.
+        backoff: Says how long to wait after a failure.
+        arrivals: When events arrived: pairs of an index and a time, ascending; the
+            events before that index arrived then or earlier.
+        lifetime: Seconds after its arrival at which an event is given up.
+
+    Attributes:
+        due_at: When the next part may be sent.
+        refused: Events refused for good.
+        delivered: How many events the sink took.
+    """
+
+    def __init__(
+        self,
+        events: int,
+        *,
+        backoff: Backoff,
+        arrivals: Sequence[tuple[int, float]] = (),
+        lifetime: float | None = None,
+    ) -> None:
+        self._events = events
+        self._todo = [Part(range(events))] if events else []
+        self._backoff = backoff
+        self._arrivals = arrivals
+        self._lifetime = lifetime
+        self._failures = 0
+        self._unclear = 0
+        self._asked_until = 0.0
+        self._last = Verdict("later", reason="it was never sent")
+        self.due_at = 0.0
+        self.refused: list[Refusal] = []
+        self.delivered = 0
+
+    @property
+    def done(self) -> bool:
+        """Whether every event is settled."""
+        return not self._todo
+
+    @property
+    def whole(self) -> bool:
+        """Whether the next part is the batch as it was sealed."""
+        return len(self._todo[-1].indices) == self._events
+
+    def next(self) -> Sequence[int]:
+        """Say which events are sent next; only while it is not done."""
+        return self._todo[-1].indices
+
+    def answered(self, answer: object, now: float) -> Verdict:
+        """
+        Learn what the sink said to the part that was sent.
+
+        Returns:
+            What the answer means.
+        """
+        part = self._todo.pop()
+        part = msgspec.structs.replace(part, attempts=part.attempts + 1)
+        verdict = judge(len(part.indices), answer)
+        self._unclear = self._unclear + 1 if verdict.kind == "unclear" else 0
+        if self._unclear >= UNCLEAR_ATTEMPTS:
+            verdict = msgspec.structs.replace(verdict, kind="poison")
+        if verdict.kind == "taken":
+            self._took(part, verdict, now)
+        elif verdict.kind == "poison":
+            self._poisoned(part, verdict)
+        elif verdict.kind == "too_large":
+            self._outsized(part, verdict)
+        else:
+            self._later(part, verdict, now)
+        return verdict
+
+    def _took(self, part: Part, verdict: Verdict, now: float) -> None:
+        for refusal in verdict.refused:
+            self.refused.append(
+                msgspec.structs.replace(
+                    refusal,
+                    index=part.indices[refusal.index],
+                    attempts=part.attempts,
+                )
+            )
+        gone = len(verdict.refused) + len(verdict.retry)
+        self.delivered += len(part.indices) - gone
+        if not gone:
+            self._failures = 0
+            self._convict()
+            return
+        self._acquit()
+        if verdict.retry:
+            again = [part.indices[index] for index in verdict.retry]
+            if len(again) < len(part.indices):
+                self._failures = 0
+            self._later(msgspec.structs.replace(part, indices=again), verdict, now)
+
+    def _later(self, part: Part, verdict: Verdict, now: float) -> None:
+        self._last = verdict
+        self._failures += 1
+        self._asked_until = now + self._backoff.clamp(verdict.retry_after)
+        wait = self._backoff.delay(self._failures, verdict.retry_after)
+        self.due_at = now + wait
+        self._todo.append(part)
+
+    def _poisoned(self, part: Part, verdict: Verdict) -> None:
+        self._failures = 0
+        self._acquit()
+        if len(part.indices) == 1:
+            self._refuse(part, verdict)
+            self._join()
+        else:
+            self._halve(part, verdict)
+
+    def _halve(self, part: Part, verdict: Verdict) -> None:
+        """Part what holds a bad event; the first half is sent next."""
+        first, second = _halves(part)
+        self._todo += [msgspec.structs.replace(second, blame=verdict), first]
+
+    def _convict(self) -> None:
+        """Part what must hold a bad event, now that its other half proved good."""
+        if not self._todo or (verdict := self._todo[-1].blame) is None:
+            return
+        part = msgspec.structs.replace(self._todo.pop(), blame=None)
+        if len(part.indices) == 1:
+            self._refuse(part, verdict)
+            self._join()
+        else:
+            self._halve(part, verdict)
+
+    def _acquit(self) -> None:
+        """Suspect the other half no more: the fault was in this one."""
+        if self._todo and self._todo[-1].blame:
+            self._todo[-1] = msgspec.structs.replace(self._todo[-1], blame=None)
+
+    def _join(self) -> None:
+        """Send in one what was parted only to find a bad event."""
+        while len(self._todo) > 1 and _joinable(*self._todo[-2:]):
+            later, sooner = self._todo[-2:]
+            joined = Part(
+                [*sooner.indices, *later.indices], max(sooner.attempts, later.attempts)
+            )
+            self._todo[-2:] = [joined]
+
+    def _outsized(self, part: Part, verdict: Verdict) -> None:
+        self._acquit()
+        if len(part.indices) == 1:
+            self._refuse(part, verdict)
+            return
+        halves = [msgspec.structs.replace(half, sized=True) for half in _halves(part)]
+        self._todo += reversed(halves)
+
+    def _refuse(self, part: Part, verdict: Verdict) -> None:
+        self.refused += [
+            Refusal(
+                index,
+                verdict.reason,
+                error_type=verdict.error_type,
+                attempts=part.attempts,
+            )
+            for index in part.indices
+        ]
+
+    def hurry(self, now: float) -> None:
+        """Wait no longer after failures, except for what the destination asked."""
+        self._failures = 0
+        self.due_at = max(min(self.due_at, now), self._asked_until)
+
+    def refuse_rest(self, reason: str, error_type: str) -> None:
+        """Refuse whatever is not settled."""
+        verdict = Verdict("poison", reason=reason, error_type=error_type)
+        while self._todo:
+            self._refuse(self._todo.pop(), verdict)
+
+    def expire(self, now: float) -> None:
+        """Refuse the events that have outlived their deadline."""
+        first = self._first_alive(now)
+        if not first:
+            return
+        verdict = msgspec.structs.replace(
+            self._last,
+            reason=f"not delivered within {self._lifetime:g} s: {self._last.reason}",
+            error_type="deadline",
+        )
+        parts, self._todo = self._todo, []
+        for part in parts:
+            alive = [index for index in part.indices if index >= first]
+            dead = [index for index in part.indices if index < first]
+            self._refuse(msgspec.structs.replace(part, indices=dead), verdict)
+            if alive:
+                self._todo.append(msgspec.structs.replace(part, indices=alive))
+
+    def _first_alive(self, now: float) -> int:
+        if self._lifetime is None:
+            return 0
+        first = 0
+        for end, arrived_at in self._arrivals:
+            if now - arrived_at < self._lifetime:
+                break
+            first = end
+        return first
+
+
+def _halves(part: Part) -> tuple[Part, Part]:
+    middle = (len(part.indices) + 1) // 2
+    first, second = part.indices[:middle], part.indices[middle:]
+    return (
+        msgspec.structs.replace(part, indices=first, blame=None),
+        msgspec.structs.replace(part, indices=second, blame=None),
+    )
+
+
+def _joinable(later: Part, sooner: Part) -> bool:
+    return not (later.blame or sooner.blame or later.sized or sooner.sized)
+
+
+def part_name(indices: Sequence[int]) -> str:
+    """Name some events of a batch: the same ones have the same name."""
+    if len(indices) == indices[-1] - indices[0] + 1:
+        return f".{indices[0]}-{indices[-1]}"
+    digest = crc32(b"".join(index.to_bytes(4, "big") for index in indices))
+    return f".{indices[0]}-{indices[-1]}.{len(indices)}.{digest:08x}"
 
 
 def reason_of(error: BaseException) -> str:
