@@ -727,16 +727,14 @@ def test_values_of_events_are_not_quoted(make_record, make_batch):
         customer_name="Ada Lovelace",
         order="order",
         total=99.5,
+        quantity=2,
         items=[{"product_id": "cat-17"}],
         gift=True,
         note=None,
     )
-    words = (
-        "order_id of order 'cat-17' for Ada Lovelace: 99.5 is not true in order.placed"
-    )
+    words = "order_id of order 'cat-17' for Ada Lovelace: 99.5 is not 2 in order.placed"
     hidden = (
-        "order_id of [value] '[value]' for [value]: [value] is not true in "
-        "[value].placed"
+        "order_id of [value] '[value]' for [value]: [value] is not 2 in [value].placed"
     )
 
     for response in (
