@@ -12,6 +12,7 @@ without the key, without values of the events.
 from __future__ import annotations
 
 import re
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
@@ -117,6 +118,7 @@ def parse_retry_after(text: str, now: float) -> float | None:
         return min(max(0.0, float(text)), _LONGEST_PAUSE)
     try:
         moment = parsedate_to_datetime(text[:_MAX_DATE])
+        moment = moment.replace(tzinfo=moment.tzinfo or UTC)
         pause = moment.timestamp() - now
     except (ValueError, TypeError, IndexError, OverflowError, OSError):
         return None
