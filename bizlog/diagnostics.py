@@ -4,9 +4,9 @@ What bizlog says about itself: rate-limited lines on the logger `bizlog`.
 The logger does not propagate, so that our lines never reach a host's handlers (one of
 which may lead back into bizlog); add a handler to `logging.getLogger("bizlog")` to
 collect them. Without one, warnings go to stderr. Such a handler is foreign code: what
-it raises stays here, and what it logs or reports on this logger in its turn is held
-back. Called on bizlog's thread and from `configure`, never on the emit path: logging
-takes locks. The rate limit itself takes none.
+it raises stays here, what it logs on this logger in its turn is held back, and what it
+logs elsewhere becomes no event. Called on bizlog's thread and from `configure`, never
+on the emit path: logging takes locks. The rate limit itself takes none.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import logging
 import os
 import threading
 import time
+
+from bizlog import separation
 
 INTERVAL_SECONDS = 60.0
 
@@ -74,11 +76,6 @@ def report(topic: str, message: str, level: int = logging.WARNING) -> None:
         about.turn.append(True)
 
 
-def speaking() -> bool:
-    """Say whether this code runs in a handler that is getting one of our lines."""
-    return threading.get_ident() in _speaking
-
-
 def _topic(name: str) -> _Topic:
     known = _last.get(name)
     if known is None:
@@ -89,19 +86,21 @@ def _topic(name: str) -> _Topic:
 
 def _tell(about: _Topic, message: str, level: int) -> None:
     now = time.monotonic()
-    if now < about.due_at or speaking():
+    if now < about.due_at or threading.get_ident() in _speaking:
         about.held_back += 1
         return
     about.due_at = now + INTERVAL_SECONDS
     before, about.held_back = about.held_back, 0
-    more = f" ({before} more reports of this kind since the last line)" if before else ""
-    if not _speak(message + more, level):
+    if before:
+        message = f"{message} ({before} more reports of this kind since the last line)"
+    if not _speak(message, level):
         about.held_back += before + 1
 
 
 def _speak(line: str, level: int) -> bool:
     thread = threading.get_ident()
     _speaking[thread] = True
+    entry = separation.mark()
     try:
         logger.log(level, "bizlog: %s", line)
     except KeyboardInterrupt:
@@ -109,6 +108,7 @@ def _speak(line: str, level: int) -> bool:
     except BaseException:  # noqa: BLE001  # a CancelledError would end a lane
         return False
     finally:
+        separation.leave(entry)
         del _speaking[thread]
     return True
 

@@ -165,8 +165,7 @@ class BusinessEventHandler(logging.Handler):
             else:
                 client.unheard += 1
         else:
-            with suppress(Exception):  # the event is on its way
-                self._look_around(record)
+            self._look_around(record)
 
     def _ignore(self, record: logging.LogRecord) -> None:
         self.ignored += 1
@@ -189,7 +188,11 @@ class BusinessEventHandler(logging.Handler):
         )
 
     def _look_around(self, record: logging.LogRecord) -> None:
-        other = _other_handler(record)
+        """Count an event that another handler gets as well."""
+        try:
+            other = self._other_handler(record)
+        except Exception:  # noqa: BLE001  # no depth left, or a tree of foreign make
+            return
         if other is not None:
             separation.guard.crossings += 1
             self._report_once(
@@ -198,6 +201,18 @@ class BusinessEventHandler(logging.Handler):
                 f"through a {type(other).__name__}: set `propagate` of that logger to "
                 "False and give it no other handler, as bizlog.logging_config() does",
             )
+
+    def _other_handler(self, record: logging.LogRecord) -> logging.Handler | None:
+        # Not getLogger, which takes a lock.
+        place = logging.root.manager.loggerDict.get(record.name)
+        if record.name == logging.root.name:
+            place = logging.root
+        while isinstance(place, logging.Logger):
+            for other in place.handlers:
+                if other is not self and _is_given(other, record):
+                    return other
+            place = place.parent if place.propagate else None
+        return None
 
     def _report_once(self, topic: str, message: str) -> None:
         if topic not in self._reported:
@@ -386,43 +401,24 @@ def _is_own(logger_name: object) -> bool:
 
 def _feeds_itself(record: logging.LogRecord) -> bool:
     """Say whether a record was made by bizlog or in the course of a sink's call."""
-    return (
-        _is_own(record.name)
-        or separation.inside()
-        or diagnostics.speaking()
-        or _came_by_queue(record)
-    )
+    if separation.inside() or _is_own(record.name):
+        return True
+    # Through a queue it comes without its context; the name of the thread came along.
+    elsewhere = record.thread != threading.get_ident()
+    return elsewhere and str(record.threadName).startswith("bizlog")
 
 
-def _came_by_queue(record: logging.LogRecord) -> bool:
-    """Say whether a record was made on one of bizlog's threads and handed to this."""
-    return record.thread != threading.get_ident() and (
-        str(record.threadName).startswith("bizlog")
-    )
-
-
-def _other_handler(record: logging.LogRecord) -> logging.Handler | None:
+def _is_given(handler: logging.Handler, record: logging.LogRecord) -> bool:
     """
-    Find a handler that gets a record as well.
+    Say whether an operational handler gets a record for sure.
 
-    Left out are those with filters, which may hold it back, and those that hand on what
-    they get and may have led here: `MemoryHandler` and `QueueHandler`.
+    Not one with filters, which may hold it back, nor one that hands on what it gets
+    and may have led here, as `MemoryHandler` and `QueueHandler` do.
     """
-    place: object = logging.root.manager.loggerDict.get(record.name)
-    if record.name == logging.root.name:
-        place = logging.root
-    while isinstance(place, logging.Logger):
-        for other in place.handlers:
-            if _is_operational(other) and record.levelno >= other.level:
-                return other
-        place = place.parent if place.propagate else None
-    return None
-
-
-def _is_operational(handler: logging.Handler) -> bool:
     return not (
-        isinstance(handler, BusinessEventHandler | logging.NullHandler)
+        record.levelno < handler.level
         or handler.filters
+        or isinstance(handler, BusinessEventHandler | logging.NullHandler)
         or hasattr(handler, "target")
         or hasattr(handler, "queue")
     )

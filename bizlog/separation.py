@@ -1,10 +1,10 @@
 """
 The wall between business events and operational logs: a mark, and two counters.
 
-While bizlog calls a sink, that call's context is marked. Tasks and `asyncio.to_thread`
-copy contexts, so whatever is logged in the course of the call can be told from what the
-application logs: it is operational, and never becomes an event. A thread that a sink
-starts by itself has a context of its own and is not seen.
+While bizlog calls a sink, or tells a line of its own, the context is marked. Tasks and
+`asyncio.to_thread` copy contexts, so whatever is logged in the course of the call can
+be told from what the application logs: it is operational, and never becomes an event.
+A thread that a sink starts by itself has a context of its own and is not seen.
 
 Where the application has imported OpenTelemetry, the same context asks its
 instrumentation to record nothing, with the keys that its own `suppress_instrumentation`
@@ -21,7 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
 
 _OPENTELEMETRY = "opentelemetry.context"
 
@@ -62,19 +62,23 @@ class Entry(NamedTuple):
     resume_tracing: Callable[[], object] | None
 
 
-def inside() -> bool:
-    """Say whether this code runs in the course of a sink's call."""
-    return _inside.get()
+inside = _inside.get
+"""Say whether this code runs in the course of a sink's call, or of a line of ours."""
 
 
 def enter() -> Entry:
     """
-    Mark the current context: from here on a sink is at work.
+    Mark the current context and suspend OpenTelemetry in it: a sink is at work.
 
     Returns:
         What `leave` takes, in the same task or thread.
     """
     return Entry(_inside.set(True), _suspend_tracing())
+
+
+def mark() -> Entry:
+    """Mark the current context only, as `enter` does."""
+    return Entry(_inside.set(True), None)
 
 
 def leave(entry: Entry) -> None:
@@ -91,7 +95,7 @@ def leave(entry: Entry) -> None:
 
 
 @contextmanager
-def suppressed() -> Iterator[None]:
+def suppressed() -> Generator[None]:
     """Enter for the time of a `with` block."""
     entry = enter()
     try:
@@ -105,9 +109,9 @@ def _suspend_tracing() -> Callable[[], object] | None:
     if telemetry is None:
         return None
     try:
-        context = telemetry.set_value(_PLAIN_KEY, True)
-        for name in _KEYS:
-            context = telemetry.set_value(getattr(telemetry, name), True, context)
+        context = telemetry.get_current()
+        for key in (_PLAIN_KEY, *[getattr(telemetry, name) for name in _KEYS]):
+            context = telemetry.set_value(key, value=True, context=context)
         return partial(telemetry.detach, telemetry.attach(context))
     except Exception:  # noqa: BLE001  # half imported, or of a version without the keys
         return None
