@@ -413,7 +413,8 @@ def _is_given(handler: logging.Handler, record: logging.LogRecord) -> bool:
     Say whether an operational handler gets a record for sure.
 
     Not one with filters, which may hold it back, nor one that hands on what it gets
-    and may have led here, as `MemoryHandler` and `QueueHandler` do.
+    and may have led here, as `MemoryHandler` and `QueueHandler` do. And what pytest
+    captures during a test, of loggers that do not propagate as well, is no log.
     """
     return not (
         record.levelno < handler.level
@@ -421,6 +422,7 @@ def _is_given(handler: logging.Handler, record: logging.LogRecord) -> bool:
         or isinstance(handler, BusinessEventHandler | logging.NullHandler)
         or hasattr(handler, "target")
         or hasattr(handler, "queue")
+        or type(handler).__module__ == "_pytest.logging"
     )
 
 
