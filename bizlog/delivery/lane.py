@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from bizlog import diagnostics
+from bizlog import diagnostics, separation
 from bizlog.delivery.cursor import Cursor
 from bizlog.delivery.dead_letters import DeadLetter, wall_clock
 from bizlog.delivery.policy import (
@@ -675,12 +675,15 @@ GIVEN_UP = "given up: the sink is too slow for the others"
 
 
 async def _answer(method: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> Any:
+    entry = separation.enter()  # what a sink logs and does is no business of the host's
     try:
         return await method(*args)
     except asyncio.CancelledError:
         raise
     except BaseException as error:  # noqa: BLE001  # SystemExit would end the loop
         return error
+    finally:
+        separation.leave(entry)
 
 
 def _part_of(flight: _Flight) -> Batch:
