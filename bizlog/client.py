@@ -16,6 +16,7 @@ import asyncio
 import os
 import threading
 import time
+import weakref
 from contextlib import suppress
 from functools import partial
 from operator import attrgetter
@@ -58,7 +59,7 @@ from bizlog.ledger import (
 from bizlog.plan import ENVELOPE_KEY, Chain, Draft, Outlet
 from bizlog.privacy import Privacy
 from bizlog.registry import MAX_NAME
-from bizlog.sinks import BaseSink
+from bizlog.sinks import BaseSink, Route, left_to_parents
 from bizlog.values import quietly
 
 if TYPE_CHECKING:
@@ -146,13 +147,7 @@ class BusinessTelemetryClient:
     def _set_up(self, settings: Settings) -> None:
         self.settings = settings
         self._disabled = settings.disabled
-        self._offered = 0
-        self._rejected = 0
-        self._dropped = Counts("processor", "reentrant", "interrupted")
-        self._exhausted = 0
-        self.unheard = 0
-        self._depths: dict[int, int] = {}
-        self.tallies = Tallies()
+        self._count_from_zero()
         self.chain = Chain(
             source=settings.source,
             environment=settings.environment,
@@ -169,6 +164,19 @@ class BusinessTelemetryClient:
             tallies=self.tallies,
         )
         self._outlet = self.chain.outlet(None)
+        self._set_up_delivery(settings)
+        _clients.add(self)
+
+    def _count_from_zero(self) -> None:
+        self._offered = 0
+        self._rejected = 0
+        self._dropped = Counts("processor", "reentrant", "interrupted")
+        self._exhausted = 0
+        self.unheard = 0
+        self._depths: dict[int, int] = {}
+        self.tallies = Tallies()
+
+    def _set_up_delivery(self, settings: Settings) -> None:
         self._queue = FrontQueue(
             max_events=settings.queue_events,
             max_bytes=settings.queue_bytes,
@@ -184,6 +192,26 @@ class BusinessTelemetryClient:
         self._engine = Engine(self._queue, self._make_pump, settings.shutdown_timeout)
         if settings.journal is not None and has_journals(settings.journal):
             self._engine.wake()  # a process that died may have left events behind
+
+    def begin_anew(self) -> None:
+        """
+        Start from nothing in a forked child: the events so far are the parent's.
+
+        Loggers, context and metrics go on working; the ledger counts from zero, and
+        the events carry a `producer_id` and numbers of their own. What the parent has
+        open stays as it is. Called by the fork hook.
+        """
+        engine, closed = self._engine, self._queue.closed
+        under_way = self._depths.get(threading.get_ident(), 0)
+        engine.leave_to_parent([self._queue, self._dead_letters, left_to_parents])
+        if engine.was_started:
+            _take_sinks_over(self.settings.sinks)
+        self._count_from_zero()
+        # Calls that forked half-way take themselves out again when they return.
+        self._offered = under_way
+        self.chain.begin_anew(self.tallies)
+        self._set_up_delivery(self.settings)
+        self._queue.closed = closed
 
     def _wake(self) -> None:
         self._engine.wake()
@@ -273,12 +301,12 @@ class BusinessTelemetryClient:
         """Take an event through a chain, step by step."""
         # Values and processors are foreign code, which may emit in its turn: once, and
         # a second time inside that, but not without end.
-        caller = threading.get_ident()
-        depth = self._depths.get(caller, 0)
+        caller, depths = threading.get_ident(), self._depths
+        depth = depths.get(caller, 0)
         if depth > 1:
             self._drop("reentrant", outlet, state)
             return None
-        self._depths[caller] = depth + 1
+        depths[caller] = depth + 1
         step: Callable[..., Any] | None = None
         try:
             for step in chain:
@@ -298,13 +326,20 @@ class BusinessTelemetryClient:
             reason = f"{type(error).__name__} in the processor {name}"
             self._reject(outlet, state, InvalidEventError(reason))
         else:
-            return cast("Record", state)
+            return self._unless_forked(cast("Record", state), depths)
         finally:
             # No call: there may be no depth left for one.
             if depth:
-                self._depths[caller] = depth
+                depths[caller] = depth
             else:
-                del self._depths[caller]
+                del depths[caller]
+        return None
+
+    def _unless_forked(self, record: Record, depths: object) -> Record | None:
+        """Take out, in a forked child, an event that one of its values forked in."""
+        if depths is self._depths:
+            return record
+        self._offered -= 1  # it is the parent's
         return None
 
     def _emit_envelope(
@@ -611,6 +646,30 @@ def event_state(event: BaseEvent | str, fields: dict[str, Any]) -> dict[str, Any
 
 async def _in_thread(call: Callable[[], bool]) -> bool:
     return await asyncio.to_thread(call)
+
+
+def _take_sinks_over(sinks: Sequence[BaseSink]) -> None:
+    for route in [route for sink in sinks for route in Route(sink).expand()]:
+        try:
+            route.sink.after_fork()
+        except Exception as error:  # noqa: BLE001  # a sink is foreign code
+            diagnostics.report(
+                f"{route.sink.name}.after_fork",
+                f"sink {route.sink.name!r} failed in after_fork: {reason_of(error)}",
+            )
+
+
+# Every client that lives, for the fork hook.
+_clients: weakref.WeakSet[BusinessTelemetryClient] = weakref.WeakSet()
+
+
+def _begin_anew_in_child() -> None:
+    for client in list(_clients):
+        client.begin_anew()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_begin_anew_in_child)
 
 
 def _show_metrics(client: BusinessTelemetryClient) -> None:

@@ -448,6 +448,13 @@ class _CapturingClient(BusinessTelemetryClient):
         self._queue = _KeepingQueue(self._keep, self._discard_letters)
         self._engine = Engine(self._queue, self._make_pump, 0)
 
+    def begin_anew(self) -> None:
+        """Go on capturing in a forked child, whose copy of the events it is."""
+        closed = self._queue.closed
+        super().begin_anew()
+        self.capture(self._captured)
+        self._queue.closed = closed
+
     def _keep(self, record: Record) -> None:
         self._captured.records.append(record)
         self._lanes[0].delivered += 1

@@ -1,0 +1,109 @@
+"""
+Native threads, and waiting for them, whatever the host has made of `threading`.
+
+Where gevent has patched it, `threading.Thread` is a greenlet of the host's thread: a
+pump in it would wait behind every busy greenlet (measured: a second), and a lock taken
+across threads may never wake its waiter. There bizlog's threads come from gevent's own
+pool of native threads, and who waits for them looks every 2 ms and lets other greenlets
+run meanwhile. Which of the two holds is found out at each start, so that the order of
+imports does not matter.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_POLL_SECONDS = 0.002
+
+
+def is_greened() -> bool:
+    """Whether gevent has patched `threading`."""
+    monkey: Any = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("threading"))
+
+
+def start_thread(work: Callable[[], None], name: str) -> threading.Thread | None:
+    """
+    Start a daemon thread, a native one in any case.
+
+    Args:
+        work: What it does.
+        name: Its name, where it can have one.
+
+    Returns:
+        The thread, to be joined; None where it is one of gevent's.
+
+    Raises:
+        RuntimeError: No thread can be started: the interpreter exits, or the system
+            has none left.
+    """
+    if is_greened():
+        _start_beside_gevent(work)
+        return None
+    thread = threading.Thread(target=work, name=name, daemon=True)
+    thread.start()
+    return thread
+
+
+def _start_beside_gevent(work: Callable[[], None]) -> None:
+    from importlib import import_module  # noqa: PLC0415  # gevent is optional
+
+    # A pool for each, as long as it works: one that hangs is in nobody's way.
+    import_module("gevent.threadpool").ThreadPool(1).spawn(work)
+
+
+class Flag:
+    """Raised once, by any thread, and waited for by any other thread or greenlet."""
+
+    def __init__(self) -> None:
+        self._raised = False
+        self._event = threading.Event()
+
+    def is_set(self) -> bool:
+        """Whether it was raised."""
+        return self._raised
+
+    def set(self) -> None:
+        """Raise it."""
+        self._raised = True
+        if not is_greened():  # there they look for themselves
+            self._event.set()
+
+    def wait(self, timeout: float) -> bool:
+        """
+        Wait until it is raised.
+
+        Args:
+            timeout: Seconds to wait.
+
+        Returns:
+            Whether it is.
+        """
+        if not is_greened():
+            return self._event.wait(timeout)
+        deadline = time.monotonic() + timeout
+        while not self._raised and time.monotonic() < deadline:
+            sys.modules["gevent"].sleep(_POLL_SECONDS)
+        return self._raised
+
+
+class Answer(Flag):
+    """
+    What a call on bizlog's loop came to; False until it is there.
+
+    Attributes:
+        value: The answer.
+    """
+
+    value = False
+
+    def give(self, value: bool) -> None:  # noqa: FBT001  # an answer
+        """Answer, and raise the flag."""
+        self.value = value
+        self.set()
