@@ -166,6 +166,8 @@ class BusinessTelemetryClient:
         self._outlet = self.chain.outlet(None)
         self._set_up_delivery(settings)
         _clients.add(self)
+        if settings.journal is not None and has_journals(settings.journal):
+            self._engine.wake()  # a process that died may have left events behind
 
     def _count_from_zero(self) -> None:
         self._offered = 0
@@ -190,8 +192,6 @@ class BusinessTelemetryClient:
         self._receipts = Receipts()
         self._sent = Sent()
         self._engine = Engine(self._queue, self._make_pump, settings.shutdown_timeout)
-        if settings.journal is not None and has_journals(settings.journal):
-            self._engine.wake()  # a process that died may have left events behind
 
     def begin_anew(self) -> None:
         """
