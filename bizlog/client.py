@@ -32,7 +32,14 @@ from bizlog.delivery.dead_letters import DeadLetter, DeadLetterFolder, wall_cloc
 from bizlog.delivery.engine import Engine
 from bizlog.delivery.policy import reason_of
 from bizlog.delivery.queue import FrontQueue, Overflow
-from bizlog.delivery.receipts import Level, Receipt, Receipts, Sent, Wait
+from bizlog.delivery.receipts import (
+    QUEUE_FULL,
+    Level,
+    Receipt,
+    Receipts,
+    Sent,
+    Wait,
+)
 from bizlog.events import (
     AdminEvent,
     AIEvent,
@@ -190,6 +197,7 @@ class BusinessTelemetryClient:
             settings.dead_letters, self.chain.producer_id
         )
         self._receipts = Receipts()
+        self._queue.on_drop = self._receipts.note_dropped
         self._sent = Sent()
         self._engine = Engine(self._queue, self._make_pump, settings.shutdown_timeout)
 
@@ -430,7 +438,7 @@ class BusinessTelemetryClient:
                 tell(wait)
             taken = self._queue.offer(record)
             if not taken:
-                self._receipts.lose(record, "the queue did not take it")
+                self._receipts.lose(record.event_id, QUEUE_FULL)
             return taken
 
         return offer

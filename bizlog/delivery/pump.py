@@ -144,6 +144,8 @@ class Pump:
         run = self._queue.take(min(RUN_EVENTS, self._room()), RUN_BYTES)
         if run:
             self._take_in(run)
+        if self._receipts is not None:
+            self._receipts.tell_dropped()
         self._report_drops()
         return len(run)
 

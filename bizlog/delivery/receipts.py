@@ -8,6 +8,7 @@ dictionary says who is waited for, so that nobody pays where nobody waits.
 from __future__ import annotations
 
 import weakref
+from collections import deque
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -40,6 +41,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 PENDING = Outcome("pending")
+QUEUE_FULL = "the queue was full"
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -139,6 +141,7 @@ class Receipts:
     def __init__(self, sinks: Sequence[str] = ()) -> None:
         self.sinks = sinks
         self.expected: dict[str, Wait] = {}
+        self._dropped: deque[str] = deque()
 
     def expect(self, event_id: str) -> Wait:
         """Wait for an event that is about to be offered."""
@@ -169,10 +172,20 @@ class Receipts:
             self.forget(event_id)
         wait.answer()
 
-    def lose(self, record: Record, reason: str) -> None:
+    def lose(self, event_id: str, reason: str) -> None:
         """Learn that an event was dropped before any sink saw it."""
         for sink in self.sinks:
-            self.settle(record.event_id, sink, "dropped", reason)
+            self.settle(event_id, sink, "dropped", reason)
+
+    def note_dropped(self, record: Record) -> None:
+        """Keep in mind that the queue dropped an event: on the emit path, so no more."""
+        if record.event_id in self.expected:
+            self._dropped.append(record.event_id)
+
+    def tell_dropped(self) -> None:
+        """Tell those who wait what the queue dropped; on bizlog's thread."""
+        while self._dropped:
+            self.lose(self._dropped.popleft(), QUEUE_FULL)
 
 
 class Sent:
