@@ -43,6 +43,7 @@ class Cursor:
     def __init__(
         self, journal: Journal, lane: str, state: LaneState | None = None
     ) -> None:
+        self._is_saved = state is not None
         state = state or LaneState(journal.end)
         self.journal = journal
         self.next = max(state.settled, journal.start)
@@ -51,7 +52,7 @@ class Cursor:
         self._sealed_before = deque(last for last in state.seals if last >= self.next)
         self._flying: dict[int, int] = {}
         self._flying_events = 0
-        self._is_saved = True
+        self.save()  # a sink that the journal does not know would start at its end
 
     @property
     def settled(self) -> int:

@@ -107,9 +107,8 @@ class Engine:
 
     def leave_to_parent(self, belongings: list[object]) -> None:
         """Keep what is the parent's for as long as this forked child lives."""
-        forsake = getattr(getattr(self.pump, "_journal", None), "forsake", None)
-        if callable(forsake) and not self._left:
-            forsake()
+        if not self._left:
+            self.pump.leave_to_parent()
         self._left += [self, *belongings]
 
     def wake(self) -> None:

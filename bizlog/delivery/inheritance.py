@@ -11,12 +11,11 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from bizlog import diagnostics
-from bizlog.delivery.journal import Journal, JournalError
+from bizlog.delivery.journal import Journal, LaneState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from bizlog.delivery.journal import LaneState
     from bizlog.delivery.lane import Lane
 
 
@@ -27,8 +26,8 @@ class Heirloom(Journal, Protocol):
         """Position of the first record that was appended at or after a time."""
         ...
 
-    def remove(self) -> None:
-        """Delete it: nothing in it waits for anybody."""
+    def close(self, *, remove: bool = False) -> None:
+        """Let go of it; delete it where nothing in it waits for anybody."""
         ...
 
 
@@ -59,7 +58,7 @@ class Inheritance:
     def look(self) -> None:
         """Take over what is free now."""
         for journal in self._adopt():
-            states, fresh = journal.lanes(), self._fresh_in(journal)
+            states, fresh = self._states_in(journal), self._fresh_in(journal)
             for lane in self._lanes:
                 lane.adopt(journal, states.pop(lane.name, None), fresh)
             strangers = {
@@ -70,6 +69,11 @@ class Inheritance:
             self._journals.append((journal, strangers))
             _report_strangers(journal, strangers)
         self.release()
+
+    def _states_in(self, journal: Heirloom) -> dict[str, LaneState]:
+        # Without any lane in it, its process died before it could write them down.
+        everyone = {lane.name: LaneState(journal.start) for lane in self._lanes}
+        return journal.lanes() or everyone
 
     def _fresh_in(self, journal: Heirloom) -> int:
         if self._max_age is None:
@@ -82,13 +86,9 @@ class Inheritance:
             settled = [lane.settled_in(journal) for lane in self._lanes]
             settled += [state.settled for state in strangers.values()]
             position = min(settled)
-            try:
-                journal.release(position)
-                if position >= journal.end:
-                    journal.remove()
-            except JournalError as error:
-                diagnostics.report("journal", f"a journal taken over: {error}")
+            journal.release(position)
             if position >= journal.end:
+                journal.close(remove=True)
                 self._journals.remove((journal, strangers))
 
     def close(self) -> None:

@@ -11,17 +11,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from bizlog import diagnostics
-from bizlog.delivery.durable import DurableJournal
 from bizlog.delivery.folder import JournalFolder
 from bizlog.delivery.inheritance import Inheritance
-from bizlog.exceptions import BizlogError
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Sequence
 
-    from bizlog.delivery.inheritance import Heirloom
     from bizlog.delivery.lane import Lane
     from bizlog.delivery.sqlite import Sync
 
@@ -57,8 +53,8 @@ class Keeper:
         notes: Callable[[], dict[str, bytes]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._folder = JournalFolder(folder, sync=sync)
-        self.journal = DurableJournal(self._folder.create, clock=clock)
+        self._folder = JournalFolder(folder, sync=sync, clock=clock)
+        self.journal = self._folder.create()
         self._max_age = max_age
         self._max_events = max_events
         self._max_bytes = max_bytes
@@ -70,7 +66,7 @@ class Keeper:
 
     def serve(self, lanes: Sequence[Lane]) -> None:
         """Learn which lanes deliver what dead processes left behind."""
-        self._inheritance = Inheritance(self._adopt, lanes, self._max_age)
+        self._inheritance = Inheritance(self._folder.adopt, lanes, self._max_age)
 
     @property
     def has_room(self) -> bool:
@@ -89,13 +85,6 @@ class Keeper:
             self._adopt_at = now + ADOPT_SECONDS
             self._inheritance.look()
 
-    def _adopt(self) -> Sequence[Heirloom]:
-        try:
-            return self._folder.adopt()
-        except (OSError, BizlogError) as error:
-            diagnostics.report("journal", f"journals cannot be taken over: {error}")
-            return []
-
     def _note(self) -> None:
         notes = self._notes()
         for key, value in notes.items():
@@ -108,9 +97,19 @@ class Keeper:
         if self._inheritance is not None:
             self._inheritance.release()
 
-    def close(self) -> None:
-        """Let go of everything; what waits is for the next process."""
+    def close(self, settled: int) -> None:
+        """
+        Let go of everything; what waits is for the next process.
+
+        Args:
+            settled: Position up to which every lane has settled this journal.
+        """
+        self.journal.release(settled)
         self._note()
         if self._inheritance is not None:
             self._inheritance.close()
-        self.journal.close()
+        self.journal.close(remove=settled >= self.journal.end)
+
+    def leave_to_parent(self) -> None:
+        """Let go, in a forked child, of what its parent keeps."""
+        self._folder.leave_to_parent()

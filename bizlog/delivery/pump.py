@@ -269,4 +269,9 @@ class Pump:
             except OSError as error:
                 self._report_lost(len(letters), error)
         if self._keeper is not None:
-            self._keeper.close()
+            self._keeper.close(min(lane.settled for lane in self.lanes))
+
+    def leave_to_parent(self) -> None:
+        """Let go, in a forked child, of what its parent keeps on disk."""
+        if self._keeper is not None:
+            self._keeper.leave_to_parent()
