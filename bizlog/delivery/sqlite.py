@@ -445,8 +445,9 @@ class SqliteJournal:
             yield
             self._connection.execute("commit")
         except BaseException:
+            # SQLite itself ends it where the disk does not allow even that.
             with suppress(sqlite3.Error):
-                self._connection.execute("rollback")
+                self._connection.rollback()
             raise
 
 
