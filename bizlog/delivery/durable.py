@@ -107,8 +107,6 @@ class DurableJournal:
         self.durable = True
         self.fallbacks = 0
         self.lost = 0
-        if disk is None:
-            self._guarded(self._catch_up)
 
     @property
     def end(self) -> int:
@@ -232,9 +230,10 @@ class DurableJournal:
         new = self._home.make(self.journal_id, self.start)
         try:
             first = max(self.start, new.start)
+            # First: without them the next process would not know what is settled.
+            self._write_seals(new)
             lost = new.copy(old, first, self._window.start) if old else 0
             self._write(new)
-            self._write_seals(new)
         except OSError:
             with suppress(JournalError):
                 new.remove()
