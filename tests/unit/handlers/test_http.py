@@ -126,11 +126,24 @@ def answered(answer, batch, **options):
 @contextlib.asynccontextmanager
 async def raw_server(talk):
     """Serve connections by hand: `talk` reads the request and writes anything."""
-    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    talks = []
+
+    async def talk_and_close(reader, writer):
+        await talk(reader, writer)
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+    def begin(reader, writer):
+        talks.append(asyncio.create_task(talk_and_close(reader, writer)))
+
+    server = await asyncio.start_server(begin, "127.0.0.1", 0)
     try:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
     finally:
         server.close()
+        async with asyncio.timeout(20):
+            await asyncio.gather(*talks)
 
 
 def raw_post(talk, *batches):
@@ -153,7 +166,6 @@ async def keep_silent(reader, writer):
     with contextlib.suppress(ConnectionError):
         while await reader.read(1 << 16):
             pass
-    writer.close()
 
 
 async def read_request(reader):
@@ -228,7 +240,6 @@ def test_gzip_is_plain_gzip(make_record, make_batch):
     async def talk(reader, writer):
         seen.append((await read_request(reader))[1])
         writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
-        writer.close()
 
     assert raw_post(talk, batch) == [ACCEPTED]
     assert gzip.decompress(seen[0]).splitlines() == [r.data for r in batch.records]
@@ -243,7 +254,6 @@ def test_zstd_is_plain_zstd(make_record, make_batch, events):
     async def talk(reader, writer):
         seen.append(await read_request(reader))
         writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
-        writer.close()
 
     async def live():
         async with raw_server(talk) as url:
@@ -758,7 +768,6 @@ def test_cut_after_the_server_stored(make_batch):
         stored.append(head)
         if len(stored) > 1:
             writer.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
-        writer.close()
 
     batch = make_batch("order.placed")
     first, second = raw_post(cut_once, batch, batch)
@@ -787,7 +796,6 @@ def test_cut_within_the_answer(make_batch, status, kind):
     async def talk(reader, writer):
         await read_request(reader)
         writer.write(b"HTTP/1.1 " + status + b'\r\nContent-Length: 99\r\n\r\n{"acc')
-        writer.close()
 
     [answer] = raw_post(talk, make_batch("x"))
 
@@ -807,7 +815,6 @@ def test_answers_may_come_in_chunks(make_batch):
             await writer.drain()
         writer.write(b"0\r\n\r\n")
         await writer.drain()
-        writer.close()
 
     assert raw_post(talk, make_batch("x")) == [SendResult((Rejection(0, "no"),))]
 
@@ -827,7 +834,6 @@ def test_garbage_without_end_is_not_read(make_batch, status):
                 await writer.drain()
                 sent.append(1)
         closed.set()
-        writer.close()
 
     async def live():
         async with raw_server(talk) as url:
@@ -864,7 +870,6 @@ def test_what_is_no_http_is_sent_again(make_batch, answer):
         writer.write(answer)
         with contextlib.suppress(ConnectionError):
             await writer.drain()
-        writer.close()
 
     [error] = raw_post(talk, make_batch("x"))
 
