@@ -95,6 +95,13 @@ def result(index, status, **more):
     return {"index": index, "event_id": "0193", "status": status, **more}
 
 
+def nested(name, depth, value):
+    """Put a value into as many objects."""
+    for _ in range(depth):
+        value = {name: value}
+    return value
+
+
 async def outcome(call):
     """Wait for an answer, or for the error in its place."""
     try:
@@ -538,6 +545,26 @@ def test_results_may_all_be_good(make_batch):
     assert answered(response, make_batch("x", "y")) is ACCEPTED
 
 
+def test_a_pause_belongs_to_what_is_sent_again(make_batch):
+    """Retry-After holds up nothing when all that is left goes to the dead letters."""
+    response = multi(result(0, "rejected", reason="no"), **{"Retry-After": "3"})
+
+    assert answered(response, make_batch("x")).retry_after is None
+
+
+def test_answers_are_asked_for_uncompressed(make_batch):
+    """A few bytes never become many: what is compressed all the same is not read."""
+    body = gzip.compress(b'{"results":[{"index":0,"status":"accepted"}]}')
+    collector = Collector(
+        web.Response(status=207, body=body, headers={"Content-Encoding": "gzip"})
+    )
+
+    [answer] = post(collector, make_batch("x"))
+
+    assert collector.headers[0]["Accept-Encoding"] == "identity"
+    assert isinstance(answer, RetryableSinkError)
+
+
 def test_results_without_a_reason_get_one(make_batch):
     """An event is never refused or sent again without words."""
     response = multi(result(0, "rejected"), result(1, "retry"))
@@ -590,6 +617,7 @@ def test_events_neither_named_nor_counted_are_sent_again(make_batch):
         b"{}",
         b"[" * 100_000,
         b'{"results":7}',
+        b'{"x":' + b"[" * 100_000,
         b'{"results":[{"status":"accepted"}]}',
         b'{"results":[{"index":true,"status":"accepted"}]}',
         b'{"results":[{"index":1,"status":"accepted"}]}',
@@ -705,6 +733,8 @@ def test_retry_after_of_any_kind(make_batch, said, pause):
         ({"reason": "no"}, ": no"),
         ({"title": "Bad", "detail": "no"}, ": no"),
         ({"error": {"message": "no"}}, ": no"),
+        (nested("error", 3, "no"), ": no"),
+        (nested("error", 900, "no"), ""),
         ({"detail": [{"input": "Ada"}]}, ""),
         ({"reason": " \n "}, ""),
         ({"reason": 7}, ""),
@@ -735,6 +765,7 @@ def test_values_of_events_are_not_quoted(make_record, make_batch):
     """A server that quotes the events it refuses does not bring them into logs."""
     record = make_record(
         customer_name="Ada Lovelace",
+        first_name="Ada",
         order="order",
         total=99.5,
         quantity=2,
@@ -1152,6 +1183,17 @@ def test_netrc_plays_no_part(monkeypatch, tmp_path, make_batch):
     post(collector, make_batch("x"))
 
     assert "Authorization" not in collector.headers[0]
+
+
+def test_cookies_play_no_part(make_batch):
+    """What one answer sets, the next request does not bring back."""
+    first = accepted()
+    first.set_cookie("session", "1")
+    collector = Collector(first)
+
+    post(collector, make_batch("x"), make_batch("x"))
+
+    assert "Cookie" not in collector.headers[1]
 
 
 # Settings
