@@ -95,6 +95,13 @@ def result(index, status, **more):
     return {"index": index, "event_id": "0193", "status": status, **more}
 
 
+def nested(name, depth, value):
+    """Put a value into as many objects."""
+    for _ in range(depth):
+        value = {name: value}
+    return value
+
+
 async def outcome(call):
     """Wait for an answer, or for the error in its place."""
     try:
@@ -126,11 +133,24 @@ def answered(answer, batch, **options):
 @contextlib.asynccontextmanager
 async def raw_server(talk):
     """Serve connections by hand: `talk` reads the request and writes anything."""
-    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    talks = []
+
+    async def talk_and_close(reader, writer):
+        await talk(reader, writer)
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+    def begin(reader, writer):
+        talks.append(asyncio.create_task(talk_and_close(reader, writer)))
+
+    server = await asyncio.start_server(begin, "127.0.0.1", 0)
     try:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
     finally:
         server.close()
+        async with asyncio.timeout(20):
+            await asyncio.gather(*talks)
 
 
 def raw_post(talk, *batches):
@@ -153,7 +173,6 @@ async def keep_silent(reader, writer):
     with contextlib.suppress(ConnectionError):
         while await reader.read(1 << 16):
             pass
-    writer.close()
 
 
 async def read_request(reader):
@@ -228,7 +247,6 @@ def test_gzip_is_plain_gzip(make_record, make_batch):
     async def talk(reader, writer):
         seen.append((await read_request(reader))[1])
         writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
-        writer.close()
 
     assert raw_post(talk, batch) == [ACCEPTED]
     assert gzip.decompress(seen[0]).splitlines() == [r.data for r in batch.records]
@@ -243,7 +261,6 @@ def test_zstd_is_plain_zstd(make_record, make_batch, events):
     async def talk(reader, writer):
         seen.append(await read_request(reader))
         writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
-        writer.close()
 
     async def live():
         async with raw_server(talk) as url:
@@ -528,6 +545,26 @@ def test_results_may_all_be_good(make_batch):
     assert answered(response, make_batch("x", "y")) is ACCEPTED
 
 
+def test_a_pause_belongs_to_what_is_sent_again(make_batch):
+    """Retry-After holds up nothing when all that is left goes to the dead letters."""
+    response = multi(result(0, "rejected", reason="no"), **{"Retry-After": "3"})
+
+    assert answered(response, make_batch("x")).retry_after is None
+
+
+def test_answers_are_asked_for_uncompressed(make_batch):
+    """A few bytes never become many: what is compressed all the same is not read."""
+    body = gzip.compress(b'{"results":[{"index":0,"status":"accepted"}]}')
+    collector = Collector(
+        web.Response(status=207, body=body, headers={"Content-Encoding": "gzip"})
+    )
+
+    [answer] = post(collector, make_batch("x"))
+
+    assert collector.headers[0]["Accept-Encoding"] == "identity"
+    assert isinstance(answer, RetryableSinkError)
+
+
 def test_results_without_a_reason_get_one(make_batch):
     """An event is never refused or sent again without words."""
     response = multi(result(0, "rejected"), result(1, "retry"))
@@ -580,6 +617,7 @@ def test_events_neither_named_nor_counted_are_sent_again(make_batch):
         b"{}",
         b"[" * 100_000,
         b'{"results":7}',
+        b'{"x":' + b"[" * 100_000,
         b'{"results":[{"status":"accepted"}]}',
         b'{"results":[{"index":true,"status":"accepted"}]}',
         b'{"results":[{"index":1,"status":"accepted"}]}',
@@ -695,6 +733,8 @@ def test_retry_after_of_any_kind(make_batch, said, pause):
         ({"reason": "no"}, ": no"),
         ({"title": "Bad", "detail": "no"}, ": no"),
         ({"error": {"message": "no"}}, ": no"),
+        (nested("error", 3, "no"), ": no"),
+        (nested("error", 900, "no"), ""),
         ({"detail": [{"input": "Ada"}]}, ""),
         ({"reason": " \n "}, ""),
         ({"reason": 7}, ""),
@@ -725,6 +765,7 @@ def test_values_of_events_are_not_quoted(make_record, make_batch):
     """A server that quotes the events it refuses does not bring them into logs."""
     record = make_record(
         customer_name="Ada Lovelace",
+        first_name="Ada",
         order="order",
         total=99.5,
         quantity=2,
@@ -758,7 +799,6 @@ def test_cut_after_the_server_stored(make_batch):
         stored.append(head)
         if len(stored) > 1:
             writer.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
-        writer.close()
 
     batch = make_batch("order.placed")
     first, second = raw_post(cut_once, batch, batch)
@@ -787,7 +827,6 @@ def test_cut_within_the_answer(make_batch, status, kind):
     async def talk(reader, writer):
         await read_request(reader)
         writer.write(b"HTTP/1.1 " + status + b'\r\nContent-Length: 99\r\n\r\n{"acc')
-        writer.close()
 
     [answer] = raw_post(talk, make_batch("x"))
 
@@ -807,7 +846,6 @@ def test_answers_may_come_in_chunks(make_batch):
             await writer.drain()
         writer.write(b"0\r\n\r\n")
         await writer.drain()
-        writer.close()
 
     assert raw_post(talk, make_batch("x")) == [SendResult((Rejection(0, "no"),))]
 
@@ -827,7 +865,6 @@ def test_garbage_without_end_is_not_read(make_batch, status):
                 await writer.drain()
                 sent.append(1)
         closed.set()
-        writer.close()
 
     async def live():
         async with raw_server(talk) as url:
@@ -864,7 +901,6 @@ def test_what_is_no_http_is_sent_again(make_batch, answer):
         writer.write(answer)
         with contextlib.suppress(ConnectionError):
             await writer.drain()
-        writer.close()
 
     [error] = raw_post(talk, make_batch("x"))
 
@@ -1147,6 +1183,17 @@ def test_netrc_plays_no_part(monkeypatch, tmp_path, make_batch):
     post(collector, make_batch("x"))
 
     assert "Authorization" not in collector.headers[0]
+
+
+def test_cookies_play_no_part(make_batch):
+    """What one answer sets, the next request does not bring back."""
+    first = accepted()
+    first.set_cookie("session", "1")
+    collector = Collector(first)
+
+    post(collector, make_batch("x"), make_batch("x"))
+
+    assert "Cookie" not in collector.headers[1]
 
 
 # Settings
