@@ -273,6 +273,17 @@ class DurableJournal:
         self._given_up = True
         return [DAMAGED] * given_up
 
+    def position_at(self, wall_time: float) -> int:
+        """
+        Position of the first record on disk that was appended at a time or later.
+
+        Args:
+            wall_time: Seconds since 1970.
+        """
+        with suppress(OSError):
+            return self._disk.position_at(wall_time) if self._disk else self.start
+        return self.start
+
     def release(self, position: int) -> None:
         """Forget what stands before a position."""
         self.start = max(self.start, position)

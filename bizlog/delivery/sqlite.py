@@ -275,6 +275,20 @@ class SqliteJournal:
             )
         return records
 
+    def position_at(self, wall_time: float) -> int:
+        """
+        Position of the first record that was appended at a time or later.
+
+        Args:
+            wall_time: Seconds since 1970.
+
+        Raises:
+            JournalError: The disk gives no answer.
+        """
+        with _errors():
+            first = self._one("select min(first) from runs where at >= ?", wall_time)
+        return self.end if first is None else first
+
     def release(self, position: int) -> None:
         """
         Forget what stands before a position; now and then it is deleted.
