@@ -18,7 +18,8 @@ import pytest
 import bizlog
 import bizlog.client
 from bizlog import BaseSink, Batch, RetryableSinkError, SendResult
-from bizlog.delivery import keeper
+from bizlog.delivery import keeper, mounts
+from bizlog.delivery.inspection import inspect
 from bizlog.sinks import ACCEPTED
 from bizlog.testing import MemorySink
 
@@ -31,7 +32,7 @@ def fresh_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[N
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(bizlog.client, "_default", None)
     yield
-    bizlog.shutdown(timeout=5)
+    bizlog.shutdown(timeout=0.5)
 
 
 def until(condition: Callable[[], object], timeout: float = 20.0) -> None:
@@ -334,8 +335,6 @@ def test_the_ledger_stands_in_the_journal() -> None:
     emit(5)
 
     def noted() -> Any:
-        from bizlog.delivery.folder import inspect
-
         found = [info.notes.get("ledger") for info in inspect("journal")]
         return json.loads(found[0]) if found and found[0] else None
 
@@ -362,8 +361,6 @@ def test_two_clients_share_a_folder() -> None:
 
 def test_a_network_file_system_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite's log does not work there; the error says what to do."""
-    from bizlog.delivery import mounts
-
     monkeypatch.setattr(mounts, "file_system", lambda _: "nfs4")
     with pytest.raises(bizlog.ConfigurationError, match="nfs4"):
         bizlog.configure(source="t", sinks=[MemorySink()], journal="journal")
