@@ -21,7 +21,7 @@ from bizlog.cli.errors import CommandError
 from bizlog.cli.invoices import BadRow, InvoiceFile, Line
 from bizlog.cli.made_up import MadeUpShop
 from bizlog.cli.progress import Progress
-from bizlog.cli.replay import Replay
+from bizlog.cli.sales import Replay
 from bizlog.cli.report import all_delivered, closing_table, files_of
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import pytest
 
 import bizlog
 from bizlog.cli.invoices import Line
-from bizlog.cli.replay import Replay
+from bizlog.cli.sales import Replay
 from bizlog.testing import MemorySink
 
 CUP = Line(
