@@ -21,8 +21,8 @@ from bizlog.cli.errors import CommandError
 from bizlog.cli.invoices import BadRow, InvoiceFile, Line
 from bizlog.cli.made_up import MadeUpShop
 from bizlog.cli.progress import Progress
-from bizlog.cli.sales import Replay
 from bizlog.cli.report import all_delivered, closing_table, files_of
+from bizlog.cli.sales import Replay
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
