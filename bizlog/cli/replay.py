@@ -1,0 +1,394 @@
+"""
+`bizlog replay`: send events that stand in files once more, to any sink.
+
+Ids and bytes stay as they are, so a sink that knows an event recognises it. What the
+sink refuses goes to the dead letters, as in a service; the closing ledger accounts for
+every event that was read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import threading
+import time
+from collections import Counter, deque
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bizlog.cli import resume
+from bizlog.cli.conveyor import Conveyor
+from bizlog.cli.entries import BadLine, EventLine, LetterLine
+from bizlog.cli.errors import CommandError
+from bizlog.cli.interrupt import stopping
+from bizlog.cli.places import DEAD_LETTERS, configured_folder
+from bizlog.cli.progress import Progress
+from bizlog.cli.selection import Query, Selection, add_query, query_of
+from bizlog.cli.sources import Sources, as_paths
+from bizlog.delivery.dead_letters import DeadLetterFolder
+from bizlog.stamps import next_id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bizlog.cli.entries import Entry, Place
+    from bizlog.sinks import Record
+
+# Records that are handed over at once; where a replay can go on again.
+RUN_EVENTS = 500
+SAVE_SECONDS = 1.0
+BAD_LINES_SHOWN = 5
+INTERRUPTED = 130
+
+DESCRIPTION = """\
+Send events once more, from files that a file sink wrote, from dead letters or from
+journals, to any sink. A SOURCE is a file or a folder; what it holds is recognised by
+its content: JSON Lines, plain or compressed with gzip or zstd.
+
+Events keep their ids and their bytes. They are sent as they stand in the sources: an
+event that stands there twice is sent twice, unless --unique is given. What the sink
+refuses goes to the dead letters. A ledger at the end accounts for every event.
+
+Ctrl-C ends the replay between two batches. The same command then goes on where it was:
+its state is kept in a file, which is removed when the replay is complete.
+"""
+EPILOG = """\
+conditions (--where) compare fields with ==, !=, <, <=, >, >=, in, not in, joined by
+and, or, not and parentheses. Fields inside others: custom_properties.voucher,
+order_items[0].price. A field that is absent is null.
+
+examples:
+  bizlog replay ./bizlog-events --sink https://collector.example/events/batch
+  bizlog replay ./bizlog-events --from 3d --type 'order.*' --sink file:./orders
+  bizlog replay ./bizlog-events --where 'order_total >= 100' --dry-run
+  bizlog replay old.jsonl.gz --rate 200/s --sink http://127.0.0.1:8080/events/batch
+
+exit codes: 0 every event was delivered; 1 not all of them, or lines could not be read
+(the output says which); 2 could not start; 130 ended by Ctrl-C
+"""
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to the parser's."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "replay",
+        help="send events from files, journals or dead letters once more",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("sources", nargs="+", metavar="SOURCE", help="file or folder")
+    parser.add_argument("--sink", metavar="URL", help="where to, such as file:./again")
+    add_query(parser)
+    parser.add_argument(
+        "--rate", type=parse_rate, metavar="N/s", help="at most N events a second"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="count what would be sent, send nothing"
+    )
+    parser.add_argument(
+        "--dead-letters",
+        type=Path,
+        metavar="DIR",
+        help="folder for what the sink refuses (default: the setting dead_letters)",
+    )
+    parser.add_argument(
+        "--state",
+        type=Path,
+        metavar="FILE",
+        help="where the position is kept (default .bizlog-replay-….json, here)",
+    )
+    parser.add_argument(
+        "--from-start",
+        action="store_true",
+        help="do not go on where an interrupted replay was",
+    )
+    parser.set_defaults(run=run)
+
+
+def parse_rate(text: str) -> float:
+    """Read events a second, as `200`, `200/s` or `0.5/s`."""
+    try:
+        rate = float(text.strip().removesuffix("/s"))
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < float("inf"):
+        raise argparse.ArgumentTypeError(
+            f"expected events a second such as 200/s, got {text!r}"
+        )
+    return rate
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Replay, print the ledger and say by the exit code whether all is well."""
+    query = query_of(arguments)
+    sources = Sources(as_paths(arguments.sources))
+    for note in sources.notes():
+        print(f"bizlog: note: {note}", file=sys.stderr)
+    if arguments.dry_run:
+        return _dry_run(Reader(sources, query))
+    if arguments.sink is None:
+        raise CommandError("--sink is missing: name one, such as file:./again")
+    return _Replay(arguments, sources, query).run()
+
+
+class Reader:
+    """
+    Reads the sources, passes on what was asked for and counts the rest.
+
+    Args:
+        sources: Where the events are.
+        query: What was asked for.
+        lines: Lines that are settled already, by file.
+
+    Attributes:
+        skipped: Events left out, by reason.
+        bad_lines: How many lines could not be read.
+        first_bad: The first of them.
+    """
+
+    def __init__(
+        self, sources: Sources, query: Query, lines: dict[str, int] | None = None
+    ) -> None:
+        self.sources = sources
+        self.skipped: Counter[str] = Counter()
+        self.bad_lines = 0
+        self.first_bad: list[BadLine] = []
+        self._query = query
+        self._selection = Selection(query)
+        self._lines = lines or {}
+
+    def __iter__(self) -> Iterator[tuple[Record, Place]]:
+        """Give the events asked for, each with its place."""
+        for source in self.sources.files:
+            settled = self._lines.get(str(source.path), 0)
+            # To know which ids come again, those that are settled are read, too.
+            for entry in source.entries(0 if self._query.unique else settled):
+                event = self._event(entry)
+                if event is None or not self._is_wanted(event.record):
+                    continue
+                if event.place.line > settled:
+                    yield event.record, event.place
+
+    def _event(self, entry: Entry) -> EventLine | None:
+        match entry:
+            case EventLine():
+                return entry
+            case LetterLine(event=event) if entry.can_be_replayed:
+                return event
+            case LetterLine():
+                self.skipped["never accepted"] += 1
+            case BadLine():
+                self.bad_lines += 1
+                if len(self.first_bad) < BAD_LINES_SHOWN:
+                    self.first_bad.append(entry)
+        return None
+
+    def _is_wanted(self, record: Record) -> bool:
+        if not self._selection.takes(record):
+            self.skipped["not asked for"] += 1
+            return False
+        if not self._selection.is_new(record):
+            self.skipped["same event_id"] += 1
+            return False
+        return True
+
+    def notes(self) -> list[str]:
+        """Say what was left out on purpose."""
+        return [f"left out, {reason}: {n:,}" for reason, n in self.skipped.items()]
+
+    def complaints(self) -> list[str]:
+        """Say what is wrong with the sources, as far as they were read."""
+        found = list(self.sources.damages)
+        if self.bad_lines:
+            found.append(f"{self.bad_lines:,} lines could not be read:")
+            found += [f"  {line}" for line in self.first_bad]
+            more = self.bad_lines - len(self.first_bad)
+            found += [f"  and {more:,} more"] if more else []
+        if self.skipped["never accepted"]:
+            found.append(
+                f"{self.skipped['never accepted']:,} dead letters hold events that "
+                "were never accepted (they break their schema): they cannot be "
+                "replayed as they are; see them with  bizlog dead-letters show"
+            )
+        return found
+
+
+def _dry_run(reader: Reader) -> int:
+    counts: Counter[str] = Counter()
+    size = 0
+    times: set[str] = set()
+    with Progress("reading") as progress:
+        for record, _ in reader:
+            counts[record.event_type] += 1
+            size += len(record.data)
+            times = {min({record.event_time, *times}), max({record.event_time, *times})}
+            progress.update(counts.total(), lambda: reader.sources.fraction)
+    print(f"would send {counts.total():,} events, {size:,} bytes")
+    if times:
+        print(f"  event_time from {min(times)} to {max(times)}")
+    for name, events in counts.most_common():
+        print(f"  {name}  {events:,}")
+    return _close(reader.notes(), reader.complaints())
+
+
+def _close(notes: list[str], complaints: list[str]) -> int:
+    for note in notes:
+        print(note)
+    if complaints:
+        print(*complaints, sep="\n", file=sys.stderr)
+    return 1 if complaints else 0
+
+
+class _Replay:
+    """One run of the command, or what is left of it."""
+
+    def __init__(
+        self, arguments: argparse.Namespace, sources: Sources, query: Query
+    ) -> None:
+        places = [str(Path(source).resolve()) for source in arguments.sources]
+        asked = [arguments.start, arguments.end, query.types, query.where, query.unique]
+        self._command = resume.fingerprint(sorted(places), asked, arguments.sink)
+        self._path: Path = arguments.state or Path(
+            f".bizlog-replay-{self._command[:12]}.json"
+        )
+        state = self._earlier(arguments.from_start, query)
+        self._query = state.query
+        self._lines = dict(state.lines)
+        self._events_before = state.events
+        self._reader = Reader(sources, state.query, state.lines)
+        self._rate: float | None = arguments.rate
+        self._stop = threading.Event()
+        self._letters = DeadLetterFolder(
+            arguments.dead_letters or configured_folder(DEAD_LETTERS), next_id()
+        )
+        self._conveyor = Conveyor(
+            arguments.sink,
+            journal_id=self._journal_id(),
+            dead_letters=self._letters,
+            stopped=self._stop.is_set,
+            batch_size=max(1, int(self._rate)) if self._rate else None,
+        )
+        self._marks: deque[tuple[int, Place]] = deque()
+        self._fed = 0
+        self._save_at = time.monotonic() + SAVE_SECONDS
+
+    def _earlier(self, from_start: bool, query: Query) -> resume.State:  # noqa: FBT001
+        state = None if from_start else resume.load(self._path, self._command)
+        if state is None:
+            return resume.State(self._command, query, {})
+        print(
+            f"bizlog: going on after {state.events:,} events that are settled "
+            f"({self._path}; --from-start begins anew)",
+            file=sys.stderr,
+        )
+        return state
+
+    def _journal_id(self) -> str:
+        """
+        Name the batches: alike for the same events in the same order, else differently.
+
+        Hence it holds which files were found and how far each had been settled.
+        """
+        files = [
+            (str(file.path), file.size, file.modified)
+            for file in self._reader.sources.files
+        ]
+        return resume.fingerprint(self._command, self._query, files, self._lines)
+
+    def run(self) -> int:
+        done = False
+        try:
+            with stopping(self._stop), Progress("replay") as progress:
+                flushed = asyncio.run(self._send(progress))
+                seconds = progress.seconds
+            done = flushed and not self._stop.is_set()
+        finally:
+            self._mark_settled()
+            if done:
+                self._path.unlink(missing_ok=True)
+            else:
+                self._save()
+        return self._report(seconds, done=done)
+
+    async def _send(self, progress: Progress) -> bool:
+        started = time.monotonic()
+        async with self._conveyor as conveyor:
+            for run in self._runs():
+                await conveyor.feed([record for record, _ in run])
+                self._note(run)
+                progress.update(self._fed, lambda: self._reader.sources.fraction)
+                if self._rate:
+                    due = started + self._fed / self._rate
+                    await conveyor.pause(due - time.monotonic())
+                if self._stop.is_set():
+                    break
+            return await conveyor.finish()
+
+    def _runs(self) -> Iterator[list[tuple[Record, Place]]]:
+        size = min(RUN_EVENTS, max(1, int(self._rate))) if self._rate else RUN_EVENTS
+        run: list[tuple[Record, Place]] = []
+        for found in self._reader:
+            run.append(found)
+            if len(run) >= size:
+                yield run
+                run = []
+        if run:
+            yield run
+
+    def _note(self, run: list[tuple[Record, Place]]) -> None:
+        self._fed += len(run)
+        position = self._fed - len(run)
+        for index, (_, place) in enumerate(run, 1):
+            last = index == len(run) or run[index][1].path != place.path
+            if last:
+                self._marks.append((position + index, place))
+        if time.monotonic() >= self._save_at:
+            self._save_at = time.monotonic() + SAVE_SECONDS
+            self._mark_settled()
+            self._save()
+
+    def _mark_settled(self) -> None:
+        settled = self._conveyor.settled
+        while self._marks and self._marks[0][0] <= settled:
+            _, place = self._marks.popleft()
+            self._lines[str(place.path)] = place.line
+
+    def _save(self) -> None:
+        state = resume.State(
+            self._command,
+            self._query,
+            self._lines,
+            self._events_before + self._conveyor.settled,
+        )
+        resume.save(self._path, state)
+
+    def _report(self, seconds: float, *, done: bool) -> int:
+        ledger = self._conveyor.ledger
+        print(ledger)
+        rate = self._fed / max(seconds, 1e-9)
+        print(f"{self._fed:,} events in {seconds:,.1f} s: {rate:,.0f}/s")
+        code = _close(self._reader.notes(), self._complaints(done=done))
+        return INTERRUPTED if self._stop.is_set() else code
+
+    def _complaints(self, *, done: bool) -> list[str]:
+        found = self._reader.complaints()
+        [sink] = self._conveyor.ledger.sinks.values()
+        if sink.dead_lettered:
+            found.append(
+                f"{sink.dead_lettered:,} events were refused: they are in "
+                f"{self._letters.path}"
+            )
+        if sink.dropped:
+            found.append(
+                f"{sum(sink.dropped.values()):,} events were refused and are in no "
+                f"dead letter: {self._letters.path.parent} cannot be written; mend "
+                "that, then replay again"
+            )
+        if not done:
+            found.append(
+                "not complete: the same command goes on where this one stopped "
+                f"({self._path})"
+            )
+        return found
