@@ -57,11 +57,13 @@ class LetterLine(NamedTuple):
     Attributes:
         place: Where it stands.
         letter: The letter.
-        event: What was given up, or None where that is no whole event.
+        event_type: Name of the event that was given up, or None where it has none.
+        event: That event, or None where it is no whole one.
     """
 
     place: Place
     letter: DeadLetter
+    event_type: str | None
     event: EventLine | None
 
     @property
@@ -87,6 +89,36 @@ class BadLine(NamedTuple):
 
 
 Entry: TypeAlias = EventLine | LetterLine | BadLine
+
+BAD_LINES_SHOWN = 5
+
+
+class BadLines:
+    """
+    Counts lines that could not be read and keeps the first of them.
+
+    Attributes:
+        count: How many there were.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._first: list[BadLine] = []
+
+    def add(self, line: BadLine) -> None:
+        """Note one."""
+        self.count += 1
+        if len(self._first) < BAD_LINES_SHOWN:
+            self._first.append(line)
+
+    def told(self) -> list[str]:
+        """Say which, with file and line; nothing where all was well."""
+        if not self.count:
+            return []
+        found = [f"{self.count:,} lines could not be read:"]
+        found += [f"  {line}" for line in self._first]
+        more = self.count - len(self._first)
+        return [*found, f"  and {more:,} more"] if more else found
 
 
 class _Envelope(msgspec.Struct):
@@ -138,11 +170,20 @@ def _event(line: bytes, envelope: _Envelope, place: Place) -> EventLine:
 def _letter(line: bytes, place: Place) -> LetterLine:
     letter = _letters.decode(line)
     content = _content(letter)
-    event = None if content is None else read_entry(content, place)
-    return LetterLine(place, letter, event if isinstance(event, EventLine) else None)
+    event = read_entry(content, place)
+    if isinstance(event, EventLine):
+        return LetterLine(place, letter, event.record.event_type, event)
+    return LetterLine(place, letter, _type_in(content), None)
 
 
-def _content(letter: DeadLetter) -> bytes | None:
+def _type_in(content: bytes) -> str | None:
+    try:
+        return _envelopes.decode(content).event_type
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+
+
+def _content(letter: DeadLetter) -> bytes:
     """Take the event out of a letter: JSON as it stands, or text that is base64."""
     data = bytes(letter.record)
     if not data.startswith(b'"'):
@@ -150,4 +191,4 @@ def _content(letter: DeadLetter) -> bytes | None:
     try:
         return base64.b64decode(_texts.decode(data), validate=True)
     except (binascii.Error, ValueError):
-        return None
+        return b""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from bizlog.cli import resume
 from bizlog.cli.conveyor import Conveyor
-from bizlog.cli.entries import BadLine, EventLine, LetterLine
+from bizlog.cli.entries import BadLine, BadLines, EventLine, LetterLine
 from bizlog.cli.errors import CommandError
 from bizlog.cli.interrupt import stopping
 from bizlog.cli.places import DEAD_LETTERS, configured_folder
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 # Records that are handed over at once; where a replay can go on again.
 RUN_EVENTS = 500
 SAVE_SECONDS = 1.0
-BAD_LINES_SHOWN = 5
 INTERRUPTED = 130
 
 DESCRIPTION = """\
@@ -144,8 +143,8 @@ class Reader:
 
     Attributes:
         skipped: Events left out, by reason.
-        bad_lines: How many lines could not be read.
-        first_bad: The first of them.
+        never_accepted: Dead letters of events that break their schema.
+        bad_lines: Lines that could not be read.
     """
 
     def __init__(
@@ -153,8 +152,8 @@ class Reader:
     ) -> None:
         self.sources = sources
         self.skipped: Counter[str] = Counter()
-        self.bad_lines = 0
-        self.first_bad: list[BadLine] = []
+        self.never_accepted = 0
+        self.bad_lines = BadLines()
         self._query = query
         self._selection = Selection(query)
         self._lines = lines or {}
@@ -178,11 +177,9 @@ class Reader:
             case LetterLine(event=event) if entry.can_be_replayed:
                 return event
             case LetterLine():
-                self.skipped["never accepted"] += 1
+                self.never_accepted += 1
             case BadLine():
-                self.bad_lines += 1
-                if len(self.first_bad) < BAD_LINES_SHOWN:
-                    self.first_bad.append(entry)
+                self.bad_lines.add(entry)
         return None
 
     def _is_wanted(self, record: Record) -> bool:
@@ -200,17 +197,12 @@ class Reader:
 
     def complaints(self) -> list[str]:
         """Say what is wrong with the sources, as far as they were read."""
-        found = list(self.sources.damages)
-        if self.bad_lines:
-            found.append(f"{self.bad_lines:,} lines could not be read:")
-            found += [f"  {line}" for line in self.first_bad]
-            more = self.bad_lines - len(self.first_bad)
-            found += [f"  and {more:,} more"] if more else []
-        if self.skipped["never accepted"]:
+        found = [*self.sources.damages, *self.bad_lines.told()]
+        if self.never_accepted:
             found.append(
-                f"{self.skipped['never accepted']:,} dead letters hold events that "
-                "were never accepted (they break their schema): they cannot be "
-                "replayed as they are; see them with  bizlog dead-letters show"
+                f"{self.never_accepted:,} dead letters are of events that were never "
+                "accepted, since they break their schema; they cannot be replayed as "
+                "they are. See them with  bizlog dead-letters show"
             )
         return found
 
