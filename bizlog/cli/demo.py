@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import bizlog
+from bizlog.cli.arguments import positive_int
 from bizlog.cli.errors import CommandError
 from bizlog.cli.interrupt import stopping
 from bizlog.cli.invoices import BadRow, InvoiceFile, Line
@@ -105,7 +106,7 @@ def add_to(commands: Any) -> None:
         help=f"folder for the files (default {OUT})",
     )
     parser.add_argument(
-        "--limit", type=_positive_int, metavar="N", help="stop after N invoice lines"
+        "--limit", type=positive_int, metavar="N", help="stop after N invoice lines"
     )
     parser.set_defaults(run=run)
 
@@ -114,13 +115,6 @@ def _positive_float(text: str) -> float:
     value = float(text)
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"expected more than 0 seconds, got {text}")
-    return value
-
-
-def _positive_int(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected at least 1, got {text}")
     return value
 
 

@@ -15,6 +15,7 @@ from typing import NamedTuple, TypeAlias
 import msgspec
 
 from bizlog._wording import validation_reason
+from bizlog.cli.tables import counted
 from bizlog.delivery.dead_letters import DeadLetter
 from bizlog.sinks import Record
 
@@ -115,7 +116,7 @@ class BadLines:
         """Say which, with file and line; nothing where all was well."""
         if not self.count:
             return []
-        found = [f"{self.count:,} lines could not be read:"]
+        found = [f"{counted(self.count, 'line')} could not be read:"]
         found += [f"  {line}" for line in self._first]
         more = self.count - len(self._first)
         return [*found, f"  and {more:,} more"] if more else found

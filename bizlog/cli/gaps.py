@@ -18,6 +18,7 @@ import msgspec
 from bizlog.cli.census import Census, report_of
 from bizlog.cli.progress import Progress
 from bizlog.cli.sources import Sources, as_paths
+from bizlog.cli.tables import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -128,17 +129,19 @@ def _as_text(reports: list[ProducerReport], census: Census) -> Iterator[str]:
     doubled = sum(report.doubled for report in reports)
     astray = sum(report.out_of_order for report in reports)
     yield (
-        f"{events:,} events of {len(reports):,} producer(s): {missing:,} missing, "
+        f"{counted(events, 'event')} of {counted(len(reports), 'producer')}: "
+        f"{missing:,} missing, "
         f"{doubled:,} doubled, {astray:,} out of order"
     )
     if census.unnumbered:
-        yield f"{census.unnumbered:,} events more have no producer_id and sequence"
+        more = counted(census.unnumbered, "event")
+        yield f"and {more} without producer_id and sequence, of other programs"
 
 
 def _lines_of(report: ProducerReport) -> Iterator[str]:
     span = f"{report.first:,}" if report.first else "none"
     yield (
-        f"producer {report.producer_id}: {report.events:,} events, "
+        f"producer {report.producer_id}: {counted(report.events, 'event')}, "
         f"numbers {span} to {report.last:,}"
     )
     if report.missing:

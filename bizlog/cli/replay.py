@@ -26,6 +26,7 @@ from bizlog.cli.places import DEAD_LETTERS, configured_folder
 from bizlog.cli.progress import Progress
 from bizlog.cli.selection import Query, Selection, add_query, query_of
 from bizlog.cli.sources import Sources, as_paths
+from bizlog.cli.tables import counted
 from bizlog.delivery.dead_letters import DeadLetterFolder
 from bizlog.stamps import next_id
 
@@ -200,9 +201,9 @@ class Reader:
         found = [*self.sources.damages, *self.bad_lines.told()]
         if self.never_accepted:
             found.append(
-                f"{self.never_accepted:,} dead letters are of events that were never "
-                "accepted, since they break their schema; they cannot be replayed as "
-                "they are. See them with  bizlog dead-letters show"
+                f"{counted(self.never_accepted, 'dead letter')} left out: the events were "
+                "never accepted, since they break their schema, and cannot be replayed "
+                "as they are; see them with  bizlog dead-letters show"
             )
         return found
 
@@ -369,7 +370,7 @@ class _Replay:
         [sink] = self._conveyor.ledger.sinks.values()
         if sink.dead_lettered:
             found.append(
-                f"{sink.dead_lettered:,} events were refused: they are in "
+                f"{counted(sink.dead_lettered, 'event')} refused: they are in "
                 f"{self._letters.path}"
             )
         if sink.dropped:
