@@ -24,7 +24,7 @@ from bizlog.cli.places import DEAD_LETTERS, configured_folder
 from bizlog.cli.tables import aligned, counted, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 DESCRIPTION = """\
 Events that could not be delivered are kept in the dead-letter folder, with the reason:

@@ -195,21 +195,20 @@ class _LetterReplay:
     def _complaints(self) -> list[str]:
         found = self._bad_lines.told()
         if self._refused:
-            found.append(
-                f"{counted(self._refused, 'event')} refused again; the letters say why: "
-                "bizlog dead-letters show"
-            )
+            refused = counted(self._refused, "event")
+            found.append(f"{refused} refused again; bizlog dead-letters show  says why")
         if self._unsure:
+            unsure = counted(self._unsure, "event")
             found.append(
-                f"{counted(self._unsure, 'event')} may or may not have been delivered; the "
-                "letters stay, and the same command sends them again"
+                f"{unsure} may or may not have been delivered; the letters stay, and "
+                "the same command sends them again"
             )
         if self._never_accepted:
+            left = counted(self._never_accepted, "letter")
             found.append(
-                f"{counted(self._never_accepted, 'letter')} left alone: the events were "
-                "never accepted, since they break their schema, and cannot be replayed "
-                "as they are; mend what emits them, then  bizlog dead-letters drop "
-                "--from-sink none"
+                f"{left} left alone: the events were never accepted, since they break "
+                "their schema, and cannot be replayed as they are; mend what emits "
+                "them, then  bizlog dead-letters drop --from-sink none"
             )
         return found
 
