@@ -149,6 +149,19 @@ class MemoryJournal:
             if wanted := run[max(position - self._starts[index], 0) :]:
                 yield wanted
 
+    def size_from(self, position: int) -> int:
+        """Say how many bytes the runs from a position on have."""
+        if position >= self.end:
+            return 0
+        return sum([size for _, size in self._runs[self._index(position) :]])
+
+    def last(self, size: int) -> int:
+        """Say where the last runs begin that have about so many bytes together."""
+        index = len(self._runs)
+        while index > 0 and (size := size - self._runs[index - 1][1]) >= 0:
+            index -= 1
+        return self._starts[index] if index < len(self._starts) else self.end
+
     def _index(self, position: int) -> int:
         return max(bisect_right(self._starts, position) - 1, 0)
 
