@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from typing import IO, TYPE_CHECKING, BinaryIO, cast
+from typing import IO, TYPE_CHECKING, BinaryIO, Protocol, cast
 
 from bizlog.cli.errors import CommandError
 from bizlog.exceptions import MissingExtraError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
     from types import TracebackType
     from typing import Self
@@ -23,6 +23,18 @@ if TYPE_CHECKING:
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 SQLITE_MAGIC = b"SQLite format 3\0"
+
+_CHUNK_BYTES = 64 * 1024
+
+
+class _Decoder(Protocol):
+    """What zstandard calls a decompression object."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, /) -> bytes: ...
 
 
 def first_bytes(path: Path) -> bytes:
@@ -68,25 +80,20 @@ class LineFile:
             self._raw: BinaryIO = path.open("rb")
         except OSError as error:
             raise CommandError(f"{path}: cannot be read: {error.strerror}") from None
-        self._file: IO[bytes] = self._raw
+        self._lines: Iterable[bytes] = self._raw
         if magic.startswith(_GZIP_MAGIC):
-            self._file = cast("IO[bytes]", gzip.GzipFile(fileobj=self._raw))
+            self._lines = cast("IO[bytes]", gzip.GzipFile(fileobj=self._raw))
         elif magic.startswith(_ZSTD_MAGIC):
-            self._file = self._unpacked()
+            self._lines = _split(self._unpacked())
 
-    def _unpacked(self) -> IO[bytes]:
+    def _unpacked(self) -> Iterator[bytes]:
         try:
             import zstandard  # noqa: PLC0415  # an extra: loaded only when it is used
         except ImportError:
             self._raw.close()
             raise MissingExtraError(f"reading {self._path} (zstd)", "zstd") from None
         self._faults += (zstandard.ZstdError,)
-        import io  # noqa: PLC0415  # see above
-
-        reader = zstandard.ZstdDecompressor().stream_reader(
-            self._raw, read_across_frames=True
-        )
-        return cast("IO[bytes]", io.BufferedReader(cast("io.RawIOBase", reader)))
+        return _frames(self._raw, zstandard.ZstdDecompressor().decompressobj)
 
     @property
     def position(self) -> int:
@@ -97,7 +104,7 @@ class LineFile:
         """Give each line without its end."""
         done = 0
         try:
-            for line in self._file:
+            for line in self._lines:
                 done += len(line)
                 if not self._packed and self._size is not None and done > self._size:
                     return
@@ -118,5 +125,29 @@ class LineFile:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._file.close()
         self._raw.close()
+
+
+def _frames(file: BinaryIO, new_decoder: Callable[[], _Decoder]) -> Iterator[bytes]:
+    """Unpack frame after frame; zstandard's own reader takes a cut one for whole."""
+    decoder, whole = new_decoder(), True
+    while chunk := file.read(_CHUNK_BYTES):
+        while chunk:
+            yield decoder.decompress(chunk)
+            whole = decoder.eof
+            if not whole:
+                break
+            chunk = decoder.unused_data
+            decoder = new_decoder()
+    if not whole:
+        raise EOFError
+
+
+def _split(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    rest = b""
+    for piece in pieces:
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            yield line + b"\n"
+    if rest:
+        yield rest

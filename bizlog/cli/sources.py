@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from bizlog.cli.entries import Place, read_entry
 from bizlog.cli.errors import CommandError
 from bizlog.cli.lines import LineFile
+from bizlog.cli.tables import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -125,7 +126,7 @@ class Sources:
         if not self.unfinished:
             return []
         note = (
-            f"{len(self.unfinished):,} unfinished files are left out, such as "
+            f"{counted(len(self.unfinished), 'unfinished file')} left out, such as "
             f"{self.unfinished[0]}: their writer completes them at its next flush, or "
             "the next start of a file sink on that folder does"
         )
