@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from bizlog.delivery.dead_letters import DeadLetterFolder
-    from bizlog.sinks import Record
+    from bizlog.sinks import BaseSink, Record
 
 SINK_TIMEOUT_SECONDS = 30.0
 
@@ -47,7 +47,7 @@ class Conveyor:
     Carries records to one sink.
 
     Args:
-        sink: URL of the sink.
+        sink: URL of the sink, or the sink.
         journal_id: Names the batches.
         dead_letters: Where the lane keeps what the sink refuses.
         stopped: Says whether the command was interrupted.
@@ -60,7 +60,7 @@ class Conveyor:
 
     def __init__(
         self,
-        sink: str,
+        sink: str | BaseSink,
         *,
         journal_id: str,
         dead_letters: DeadLetterFolder,

@@ -300,10 +300,10 @@ class _Replay:
                 f"{self._letters.path}"
             )
         if sink.dropped:
+            lost = counted(sum(sink.dropped.values()), "event")
             found.append(
-                f"{sum(sink.dropped.values()):,} events were refused and are in no "
-                f"dead letter: {self._letters.path.parent} cannot be written; mend "
-                "that, then replay again"
+                f"{lost} refused that is in no dead letter: {self._letters.path.parent}"
+                " cannot be written; mend that, then replay again"
             )
         if not done:
             found.append(

@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from bizlog import sinks
+from bizlog.sinks import ACCEPTED, BaseSink, Batch, Rejection, SendResult
+
 HEADER = (
     "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country"
 )
@@ -105,3 +108,62 @@ def read_back() -> Callable[[Path], list[bytes]]:
         return sorted(line for path in paths for line in path.read_bytes().splitlines())
 
     return read
+
+
+class Outlet(BaseSink):
+    """
+    What `outlet:` in a URL stands for: keeps what it got and answers as it is told.
+
+    Attributes:
+        batches: What came, in order.
+        refused: Ids of events that it refuses for good.
+        answer: Called with each batch before it is taken; may raise or wait.
+        flush_error: What `flush` raises.
+    """
+
+    name = "outlet"
+    max_events = 100
+    url_option = "name"
+
+    def __init__(self) -> None:
+        self.batches: list[Batch] = []
+        self.refused: set[str] = set()
+        self.answer: Callable[[Batch], Any] = lambda _: None
+        self.flush_error: Exception | None = None
+
+    async def deliver(self, batch: Batch) -> SendResult:
+        waiting = self.answer(batch)
+        if waiting is not None:
+            await waiting
+        self.batches.append(batch)
+        rejected = [
+            Rejection(index, "refused here", "$.order_total")
+            for index, record in enumerate(batch.records)
+            if record.event_id in self.refused
+        ]
+        return SendResult(rejected=tuple(rejected)) if rejected else ACCEPTED
+
+    async def flush(self) -> None:
+        if self.flush_error:
+            raise self.flush_error
+
+    @property
+    def sequences(self) -> list[int]:
+        return [record.sequence for batch in self.batches for record in batch.records]
+
+
+@pytest.fixture
+def outlet(monkeypatch: pytest.MonkeyPatch) -> Outlet:
+    """Have the sink URL `outlet:` lead to this sink; others lead where they do."""
+    sink = Outlet()
+    load = sinks.load_sink_class
+
+    class Found(Outlet):
+        @classmethod
+        def from_url(cls, _: Any) -> BaseSink:
+            return sink
+
+    monkeypatch.setattr(
+        sinks, "load_sink_class", lambda name: Found if name == "outlet" else load(name)
+    )
+    return sink
