@@ -11,6 +11,7 @@ Owned by the pump's thread. Where the disk is slow, its calls are slow.
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
 from contextlib import suppress
@@ -48,6 +49,15 @@ class Home(Protocol):
         """
         ...
 
+    def hold(self) -> None:
+        """
+        Make sure that the place is still ours.
+
+        Raises:
+            JournalError: Another process has it.
+        """
+        ...
+
     def leave(self, *, damaged: bool) -> None:
         """Give the place up after the file was closed; put it aside if `damaged`."""
         ...
@@ -69,8 +79,6 @@ class DurableJournal:
         fallbacks: How often the disk refused, and memory took its place.
         lost: Records that were on disk and are on none any more.
 
-    Raises:
-        JournalError: `disk` does not say where its lanes stand.
     """
 
     def __init__(
@@ -204,6 +212,7 @@ class DurableJournal:
         if now < self._next_look and self.durable:
             return False
         self._next_look = now + LOOK_SECONDS
+        self._home.hold()
         return disk.moved
 
     def _write(self, disk: SqliteJournal) -> None:
@@ -299,10 +308,18 @@ class DurableJournal:
             remove: Delete it, for all lanes are done with it; one that was damaged is
                 put aside instead.
         """
-        if not remove and not self.durable:
+        if not remove and not self.durable and self._next_try < math.inf:
             self._guarded(self._catch_up)
         damaged = bool(self.corrupt or self._given_up)
         if self._disk:
             with suppress(JournalError):
                 (self._disk.remove if remove and not damaged else self._disk.close)()
         self._home.leave(damaged=remove and damaged)
+
+    def forsake(self) -> None:
+        """Leave the file, in a forked child, to its parent: open, and never used."""
+        if self._disk:
+            self._disk.forsake()
+        self._disk = None
+        self._next_try = math.inf
+        self.durable = False

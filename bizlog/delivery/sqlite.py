@@ -76,6 +76,9 @@ pragma user_version = {FORMAT_VERSION};
 commit;
 """
 
+# Connections of a parent, in its forked child: closing them would touch its files.
+_forsaken: list[sqlite3.Connection] = []
+
 _CORRUPT = frozenset((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB))
 
 
@@ -419,6 +422,10 @@ class SqliteJournal:
         with suppress(sqlite3.Error):
             self._connection.close()
 
+    def forsake(self) -> None:
+        """Leave the file, in a forked child, to its parent: open, and never used."""
+        _forsaken.append(self._connection)
+
     def remove(self) -> None:
         """
         Close and delete the file: all lanes are done with it.
@@ -445,8 +452,9 @@ class SqliteJournal:
             yield
             self._connection.execute("commit")
         except BaseException:
+            # SQLite itself ends it where the disk does not allow even that.
             with suppress(sqlite3.Error):
-                self._connection.execute("rollback")
+                self._connection.rollback()
             raise
 
 
@@ -497,7 +505,10 @@ def _create(path: Path) -> bool:
         if path.is_symlink():
             raise
         return False
-    os.close(descriptor)
+    try:
+        os.fchmod(descriptor, 0o600)  # whatever the umask is
+    finally:
+        os.close(descriptor)
     return True
 
 
