@@ -41,6 +41,10 @@ _FLUSH_INTERVAL_SECONDS = 86_400.0
 _LOOK_SECONDS = 0.1
 STOP_SECONDS = 5.0
 
+# A sink that takes nothing for so long holds the command no longer; longer than the
+# lane waits between two attempts.
+STALL_SECONDS = 300.0
+
 
 class Conveyor:
     """
@@ -52,6 +56,12 @@ class Conveyor:
         dead_letters: Where the lane keeps what the sink refuses.
         stopped: Says whether the command was interrupted.
         batch_size: Events that make a batch, where the sink takes more.
+        start: Position of the first record, which the batches' names begin with.
+        clock: Monotonic seconds, by which the sink stalls.
+
+    Attributes:
+        stalled: Whether the sink took nothing for too long; then nothing is waited for
+            any more.
 
     Raises:
         ConfigurationError: The URL names no sink.
@@ -66,15 +76,21 @@ class Conveyor:
         dead_letters: DeadLetterFolder,
         stopped: Callable[[], bool],
         batch_size: int | None = None,
+        start: int = 0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         route = Route(sink)
+        self.stalled = False
         self._stopped = stopped
-        self._journal = MemoryJournal(journal_id)
+        self._journal = MemoryJournal(journal_id, start)
         self._max_events = min(route.sink.max_events, batch_size or (1 << 62))
         self._max_bytes = route.sink.max_bytes
         self._lane = self._make_lane(route, dead_letters)
         self._moved = asyncio.Event()
         self._offered = 0
+        self._settled = start
+        self._clock = clock
+        self._settled_at = clock()
         self._running: asyncio.Task[None] | None = None
 
     def _make_lane(self, route: Route, dead_letters: DeadLetterFolder) -> Lane:
@@ -95,8 +111,13 @@ class Conveyor:
 
     @property
     def settled(self) -> int:
-        """How many of the records, from the first on, are settled."""
+        """Position up to which all records are settled."""
         return self._lane.settled
+
+    @property
+    def over(self) -> bool:
+        """Whether to feed no more: the command was interrupted, or the sink stalled."""
+        return self.stalled or self._stopped()
 
     @property
     def ledger(self) -> Ledger:
@@ -114,10 +135,12 @@ class Conveyor:
 
     async def feed(self, records: Sequence[Record]) -> None:
         """Hand records over; waits while the sink has enough to do."""
+        if not self._lane.pending:
+            self._settled_at = self._clock()
         self._journal.append(records)
         self._offered += len(records)
         self._lane.notify(len(records), sum([len(record.data) for record in records]))
-        while self._busy() and not self._stopped():
+        while self._busy() and not self.over:
             await self._look(self._moved.wait())
             self._moved.clear()
 
@@ -130,7 +153,7 @@ class Conveyor:
     async def pause(self, seconds: float) -> None:
         """Wait; an interruption ends it."""
         until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0 and not self._stopped():  # noqa: ASYNC110  # a signal handler stops it
+        while (left := until - time.monotonic()) > 0 and not self.over:  # noqa: ASYNC110  # a signal handler stops it
             await asyncio.sleep(min(left, _LOOK_SECONDS))
 
     async def finish(self) -> bool:
@@ -144,8 +167,8 @@ class Conveyor:
         flushed = asyncio.create_task(self._lane.flush())
         deadline = None
         while not flushed.done():
-            if self._stopped() and deadline is None:
-                deadline = time.monotonic() + STOP_SECONDS
+            if self.over and deadline is None:
+                deadline = time.monotonic() + (0 if self.stalled else STOP_SECONDS)
             if deadline is not None and time.monotonic() >= deadline:
                 flushed.cancel()
                 return False
@@ -153,7 +176,7 @@ class Conveyor:
         return flushed.result()
 
     async def _look(self, waiting_for: Awaitable[object]) -> None:
-        """Wait a moment for something, and notice a lane that died."""
+        """Wait a moment for something; notice a lane that died, a sink that stalls."""
         awaited = asyncio.ensure_future(waiting_for)
         assert self._running is not None
         await asyncio.wait(
@@ -164,6 +187,10 @@ class Conveyor:
         awaited.cancel()
         if self._running.done():
             self._running.result()
+        now = self._clock()
+        if self._settled != self._lane.settled:
+            self._settled, self._settled_at = self._lane.settled, now
+        self.stalled = now - self._settled_at > STALL_SECONDS
 
     async def __aenter__(self) -> Self:
         self._running = asyncio.create_task(self._lane.run())
@@ -180,3 +207,11 @@ class Conveyor:
         with suppress(asyncio.CancelledError):
             await self._running
         await self._lane.stop()
+
+
+def stalled() -> str:
+    """Say that the sink stalled."""
+    return (
+        f"the sink took nothing for {STALL_SECONDS:g} s; see to it, then give the same "
+        "command again"
+    )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from bizlog.cli.conveyor import Conveyor
+from bizlog.cli.conveyor import Conveyor, stalled
 from bizlog.cli.entries import BadLine, BadLines
 from bizlog.cli.interrupt import stopping
 from bizlog.cli.letter_files import Rewriting, read_letters
@@ -119,7 +119,7 @@ class _LetterReplay:
     async def _send(self, progress: Progress) -> None:
         async with self._conveyor:
             for path in self._files:
-                if self._stop.is_set():
+                if self._conveyor.over:
                     return
                 if not self._concerns(path):
                     continue
@@ -149,7 +149,7 @@ class _LetterReplay:
         await self._settle_portion(progress)
 
     def _chosen(self, entry: Entry) -> LetterLine | None:
-        if self._stop.is_set() or not self._filter.takes(entry):
+        if self._conveyor.over or not self._filter.takes(entry):
             return None
         return entry if entry.can_be_replayed else None
 
@@ -194,6 +194,8 @@ class _LetterReplay:
 
     def _complaints(self) -> list[str]:
         found = self._bad_lines.told()
+        if self._conveyor.stalled:
+            found.append(stalled())
         if self._refused:
             refused = counted(self._refused, "event")
             found.append(f"{refused} refused again; bizlog dead-letters show  says why")

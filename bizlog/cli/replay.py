@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bizlog.cli import resume
-from bizlog.cli.conveyor import Conveyor
+from bizlog.cli.conveyor import Conveyor, stalled
 from bizlog.cli.errors import CommandError
 from bizlog.cli.interrupt import stopping
 from bizlog.cli.places import DEAD_LETTERS, configured_folder
@@ -220,9 +220,8 @@ class _Replay:
         done = False
         try:
             with stopping(self._stop), Progress("replay") as progress:
-                flushed = asyncio.run(self._send(progress))
+                done = asyncio.run(self._send(progress))
                 seconds = progress.seconds
-            done = flushed and not self._stop.is_set()
         finally:
             self._mark_settled()
             if done:
@@ -241,9 +240,9 @@ class _Replay:
                 if self._rate:
                     due = started + self._fed / self._rate
                     await conveyor.pause(due - time.monotonic())
-                if self._stop.is_set():
+                if conveyor.over:
                     break
-            return await conveyor.finish()
+            return await conveyor.finish() and not conveyor.over
 
     def _runs(self) -> Iterator[list[tuple[Record, Place]]]:
         size = min(RUN_EVENTS, max(1, int(self._rate))) if self._rate else RUN_EVENTS
@@ -305,6 +304,8 @@ class _Replay:
                 f"{lost} refused that is in no dead letter: {self._letters.path.parent}"
                 " cannot be written; mend that, then replay again"
             )
+        if self._conveyor.stalled:
+            found.append(stalled())
         if not done:
             found.append(
                 "not complete: the same command goes on where this one stopped "

@@ -12,6 +12,7 @@ from bizlog.cli.conveyor import Conveyor
 from bizlog.cli.entries import Place, read_entry
 from bizlog.delivery.dead_letters import DeadLetterFolder
 from bizlog.exceptions import ConfigurationError
+from bizlog.testing import ManualClock
 
 
 @pytest.fixture
@@ -187,3 +188,44 @@ def test_a_url_that_names_no_sink_is_an_error(make):
     """Before anything is read: the message names the known ones."""
     with pytest.raises(ConfigurationError, match="known are"):
         make("nosuch:x")
+
+
+def test_a_sink_that_takes_nothing_for_long_ends_the_wait(make, records, outlet):
+    """Nobody may be there to press Ctrl-C: after minutes without progress it is over."""
+    clock = ManualClock()
+    conveyor = make(clock=clock)
+
+    def hang(_):
+        clock.advance(module.STALL_SECONDS + 1)
+        return asyncio.sleep(3_600)
+
+    outlet.answer = hang
+    assert not carry(conveyor, records(1, 400))
+    assert conveyor.stalled
+    assert conveyor.over
+    assert conveyor.ledger.sinks["outlet"].pending == 400
+
+
+def test_a_pause_is_no_stall(make, records):
+    """A slow rate is not the sink's fault: time counts only while something waits."""
+    clock = ManualClock()
+    conveyor = make(clock=clock)
+
+    async def main():
+        async with conveyor:
+            await conveyor.feed(records(1, 3))
+            assert await conveyor.finish()
+            clock.advance(module.STALL_SECONDS + 1)
+            await conveyor.feed(records(4, 6))
+            return await conveyor.finish()
+
+    assert asyncio.run(main())
+    assert not conveyor.stalled
+
+
+def test_positions_may_begin_anywhere(make, records, outlet):
+    """The names of the batches go on from there."""
+    conveyor = make(start=1_000)
+    assert carry(conveyor, records(1, 10))
+    assert [batch.name for batch in outlet.batches] == ["replay-1000-1009"]
+    assert conveyor.settled == 1_010

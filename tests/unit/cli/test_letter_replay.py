@@ -224,3 +224,14 @@ def test_a_sink_must_be_named(write, capsys):
     write([1])
     assert main(["dead-letters", "replay"]) == 2
     assert "--sink" in capsys.readouterr().err
+
+
+def test_a_sink_that_stalls_ends_the_replay(write, outlet, monkeypatch, capsys):
+    """Without progress for minutes: code 1, said so, and every letter stays."""
+    monkeypatch.setattr(conveyor, "STALL_SECONDS", 1.5)
+    path = write([1, 2])
+    write([3], name="b")
+    outlet.answer = lambda _: asyncio.sleep(3_600)
+    assert replay() == 1
+    assert "the sink took nothing for 1.5 s" in capsys.readouterr().err
+    assert [letter["record"]["sequence"] for letter in left(path)] == [1, 2, 3]

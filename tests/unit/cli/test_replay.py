@@ -292,3 +292,15 @@ def test_help_teaches_the_conditions(capsys):
     out = capsys.readouterr().out
     assert "custom_properties.voucher" in out
     assert "bizlog replay ./bizlog-events --from 3d" in out
+
+
+def test_a_sink_that_stalls_ends_the_replay(events, outlet, monkeypatch, capsys):
+    """Without progress for minutes: code 1, said so, and the state stays."""
+    monkeypatch.setattr("bizlog.cli.conveyor.STALL_SECONDS", 1.5)
+    outlet.answer = lambda batch: asyncio.sleep(3_600) if batch.first else None
+    assert replay(events) == 1
+    err = capsys.readouterr().err
+    assert "the sink took nothing for 1.5 s" in err
+    assert "not complete" in err
+    [state] = Path().glob(".bizlog-replay-*.json")
+    assert json.loads(state.read_bytes())["events"] == 100
