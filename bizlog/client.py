@@ -88,6 +88,7 @@ if TYPE_CHECKING:
         flush_interval: float | None
         sink_timeout: float | None
         shutdown_timeout: float | None
+        handle_sigterm: bool | None
         dead_letters: str | None
         development: bool | None
         disabled: bool | None
@@ -180,6 +181,8 @@ class BusinessTelemetryClient:
             settings.dead_letters, self.chain.producer_id
         )
         self._engine = Engine(self._queue, self._make_pump, settings.shutdown_timeout)
+        if settings.handle_sigterm and not settings.disabled:
+            self._engine.heed_sigterm()
 
     def begin_anew(self) -> None:
         """

@@ -55,6 +55,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         flush_interval: Seconds after which a smaller batch is due.
         sink_timeout: Seconds for each call into a sink.
         shutdown_timeout: Seconds that the end of the process waits for all sinks.
+        handle_sigterm: Deliver at SIGTERM, before the handler that is there is called;
+            for processes that no server ends. Only the main thread can set it up.
         dead_letters: Folder for what cannot be delivered.
         development: Raise invalid events at the call instead of dead-lettering them.
         disabled: Switch everything off: calls do nothing, no sink is built.
@@ -82,6 +84,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     flush_interval: Seconds = 5.0
     sink_timeout: Annotated[float, msgspec.Meta(gt=0)] = 10.0
     shutdown_timeout: Seconds = 5.0
+    handle_sigterm: bool = False
     dead_letters: Annotated[str, msgspec.Meta(min_length=1)] = "./bizlog-dead-letters"
     development: bool = False
     disabled: bool = False
@@ -108,6 +111,7 @@ _EXPECTED = {
     "flush_interval": "seconds, 0 or more",
     "sink_timeout": "seconds, more than 0",
     "shutdown_timeout": "seconds, 0 or more",
+    "handle_sigterm": "true or false",
     "dead_letters": "a folder",
     "development": "true or false",
     "disabled": "true or false",
@@ -252,7 +256,7 @@ def _report_unknown(environ: Mapping[str, str]) -> None:
 def _parse_variable(name: str, text: str) -> Any:
     if name in {"sinks", "detectors", "allow"}:
         return [part.strip() for part in text.split(",") if part.strip()]
-    if name in {"development", "disabled", "strict"}:
+    if name in {"development", "disabled", "handle_sigterm", "strict"}:
         words = {"1": True, "true": True, "yes": True, "on": True}
         words |= {"0": False, "false": False, "no": False, "off": False}
         return words.get(text.lower(), text)

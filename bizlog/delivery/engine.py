@@ -25,6 +25,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from bizlog import diagnostics, stamps
+from bizlog.delivery import termination
 from bizlog.delivery.course import Course
 from bizlog.delivery.policy import reason_of
 from bizlog.delivery.threads import Answer, Flag, start_thread
@@ -111,6 +112,10 @@ class Engine:
         if callable(forsake) and not self._left:
             forsake()
         self._left += [self, *belongings]
+
+    def heed_sigterm(self) -> None:
+        """Shut down at SIGTERM, too."""
+        termination.watch(self)
 
     def wake(self) -> None:
         """Have the pump look at the queue; from any thread, at any time."""
@@ -338,6 +343,7 @@ class Engine:
         if self._is_idle():
             self._course.flushed = True
             self._closed.set()
+            termination.forget(self)
             return True
         try:
             self._close(time.monotonic() + timeout)
@@ -347,6 +353,7 @@ class Engine:
         finally:
             _running.discard(self)
             self._tell_end(timeout)
+            termination.forget(self)
         return self._course.flushed
 
     @property
@@ -402,7 +409,7 @@ class Engine:
             fates = "; ".join(_fate(lane) for lane in self.pump.lanes)
             diagnostics.report(
                 f"engine.end.{id(self):x}",
-                f"not everything could be delivered in the {timeout:g} s of the "
+                f"not everything could be delivered in the {timeout:.3g} s of the "
                 f"shutdown: {fates}",
             )
 
@@ -499,6 +506,7 @@ def _begin_anew_in_child() -> None:
     for engine in _running:
         engine.leave_to_parent([])
     _running.clear()
+    termination.forget_all()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows

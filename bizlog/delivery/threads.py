@@ -14,6 +14,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -59,11 +60,16 @@ def _start_beside_gevent(work: Callable[[], None]) -> None:
 
 
 class Flag:
-    """Raised once, by any thread, and waited for by any other thread or greenlet."""
+    """
+    Raised once, by any thread, and waited for by other threads or greenlets.
+
+    Who waits brings a lock of its own, so that none is shared: a signal handler that
+    interrupts a wait may wait itself, where a `threading.Event` would hang.
+    """
 
     def __init__(self) -> None:
         self._raised = False
-        self._event = threading.Event()
+        self._waiters: list[threading.Lock] = []
 
     def is_set(self) -> bool:
         """Whether it was raised."""
@@ -72,8 +78,9 @@ class Flag:
     def set(self) -> None:
         """Raise it."""
         self._raised = True
-        if not is_greened():  # there they look for themselves
-            self._event.set()
+        with suppress(IndexError):
+            while True:
+                self._waiters.pop().release()
 
     def wait(self, timeout: float) -> bool:
         """
@@ -85,12 +92,28 @@ class Flag:
         Returns:
             Whether it is.
         """
-        if not is_greened():
-            return self._event.wait(timeout)
+        if is_greened():
+            return self._poll(timeout)
+        waiter = threading.Lock()
+        waiter.acquire()
+        self._waiters.append(waiter)
+        if not self._raised:
+            waiter.acquire(timeout=max(0.0, timeout))
+        return self._raised
+
+    def _poll(self, timeout: float) -> bool:
         deadline = time.monotonic() + timeout
         while not self._raised and time.monotonic() < deadline:
-            sys.modules["gevent"].sleep(_POLL_SECONDS)
+            _let_others_run()
         return self._raised
+
+
+def _let_others_run() -> None:
+    gevent: Any = sys.modules["gevent"]
+    if gevent.getcurrent() is gevent.get_hub():  # a signal handler may be called there
+        sys.modules["gevent.monkey"].get_original("time", "sleep")(_POLL_SECONDS)
+    else:
+        gevent.sleep(_POLL_SECONDS)
 
 
 class Answer(Flag):
