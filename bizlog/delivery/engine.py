@@ -28,7 +28,7 @@ from bizlog import diagnostics, stamps
 from bizlog.delivery import termination
 from bizlog.delivery.course import Course
 from bizlog.delivery.policy import reason_of
-from bizlog.delivery.threads import Answer, Flag, start_thread
+from bizlog.delivery.threads import Answer, Flag, new_loop, start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -177,7 +177,7 @@ class Engine:
         executor.retire()
 
     def _open_loop(self, executor: ThreadPoolExecutor) -> asyncio.AbstractEventLoop:
-        loop = asyncio.new_event_loop()
+        loop = new_loop()
         loop.set_default_executor(executor)
         loop.set_exception_handler(_report_fault)
         self._main = loop.create_task(self._course.run())

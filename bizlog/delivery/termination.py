@@ -14,6 +14,7 @@ import signal
 import threading
 import time
 import weakref
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from bizlog import diagnostics
@@ -81,13 +82,11 @@ class _Handler:
         """Take the place of the handler that is there, on the main thread."""
         if self.replaced is not None:
             return
-        found = signal.getsignal(signal.SIGTERM)
-        try:
-            # One that was not installed by Python cannot be called: it stays.
-            self.replaced = found and signal.signal(signal.SIGTERM, self)
-        except ValueError:
-            found = None
-        if found is None:
+        # One that was not installed by Python cannot be called: it stays.
+        if _current() is not None:
+            with suppress(ValueError):
+                self.replaced = signal.signal(signal.SIGTERM, self)
+        if self.replaced is None:
             diagnostics.report(
                 "handle_sigterm",
                 "handle_sigterm does nothing here: only the main thread may set it "
@@ -96,9 +95,10 @@ class _Handler:
 
     def remove(self) -> None:
         """Give the place back, unless somebody else has come to stand before us."""
+        replaced = self.replaced
         here = threading.current_thread() is threading.main_thread()
-        if here and signal.getsignal(signal.SIGTERM) == self:
-            signal.signal(signal.SIGTERM, self.replaced)
+        if here and replaced is not None and _current() is self:
+            signal.signal(signal.SIGTERM, replaced)
             self.replaced = None
         if self.postponed:
             self.postponed = False
@@ -106,6 +106,10 @@ class _Handler:
 
 
 _handler = _Handler()
+
+
+def _current() -> object:
+    return signal.getsignal(signal.SIGTERM)
 
 
 def watch(engine: Ending) -> None:

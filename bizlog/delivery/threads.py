@@ -11,10 +11,12 @@ imports does not matter.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -57,6 +59,27 @@ def _start_beside_gevent(work: Callable[[], None]) -> None:
 
     # A pool for each, as long as it works: one that hangs is in nobody's way.
     import_module("gevent.threadpool").ThreadPool(1).spawn(work)
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    """Make an event loop that is gevent's in nothing."""
+    return _NativeLoop() if is_greened() else asyncio.new_event_loop()
+
+
+def _original(module: str, name: str) -> Any:
+    return sys.modules["gevent.monkey"].get_original(module, name)
+
+
+class _NativeLoop(asyncio.SelectorEventLoop):
+    """Waits and looks names up as the system does, where gevent has replaced both."""
+
+    def __init__(self) -> None:
+        super().__init__(_original("selectors", "DefaultSelector")())
+
+    async def getaddrinfo(self, *where: Any, **options: Any) -> Any:
+        # gevent's would start a thread, which the interpreter's exit forbids (3.12).
+        look_up = partial(_original("socket", "getaddrinfo"), *where, **options)
+        return await self.run_in_executor(None, look_up)
 
 
 class Flag:
@@ -111,7 +134,7 @@ class Flag:
 def _let_others_run() -> None:
     gevent: Any = sys.modules["gevent"]
     if gevent.getcurrent() is gevent.get_hub():  # a signal handler may be called there
-        sys.modules["gevent.monkey"].get_original("time", "sleep")(_POLL_SECONDS)
+        _original("time", "sleep")(_POLL_SECONDS)
     else:
         gevent.sleep(_POLL_SECONDS)
 
