@@ -57,8 +57,10 @@ def start_thread(work: Callable[[], None], name: str) -> threading.Thread | None
 def _start_beside_gevent(work: Callable[[], None]) -> None:
     from importlib import import_module  # noqa: PLC0415  # gevent is optional
 
-    # A pool for each, as long as it works: one that hangs is in nobody's way.
-    import_module("gevent.threadpool").ThreadPool(1).spawn(work)
+    # A pool for each, which lets its thread go when it is done: one that hangs is in
+    # nobody's way.
+    pool = import_module("gevent.threadpool").ThreadPool(1, idle_task_timeout=0.1)
+    pool.spawn(work)
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
