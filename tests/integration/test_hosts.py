@@ -194,7 +194,7 @@ def test_wsgi_middleware_delivers_after_the_response(tmp_path: Path) -> None:
 def test_uvicorn_with_the_middleware_delivers_at_sigterm(
     tmp_path: Path, application: str
 ) -> None:
-    """uvicorn dies of the signal after its graceful end: bizlog is shut down by then."""
+    """Uvicorn dies of the signal after its graceful end: bizlog is shut down by then."""
     command = ("-m", "uvicorn", f"app:{application}", "--host=127.0.0.1", "--port=0")
     with uvicorn(tmp_path, *command) as (server, port):
         assert get(port, "/a") == "ok"
