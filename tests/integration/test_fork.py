@@ -209,6 +209,31 @@ log.info("product.viewed", product_id="parent")
     assert counts(tmp_path) == {"parent": 2, "child": 1}
 
 
+def test_a_child_holds_no_lock_on_files_of_a_parent_that_died(tmp_path: Path) -> None:
+    """What the parent left is completed by the next process, though the child lives."""
+    script = """
+from pathlib import Path
+go_on, end = os.pipe()
+parent = os.fork()
+if not parent:
+    configure(flush_interval=0.0)
+    log.info("product.viewed", product_id="parent")
+    while not bizlog.ledger().closed: time.sleep(0.01)
+    if not os.fork():
+        os.close(end)
+        os.read(go_on, 1)  # until all others are gone
+    os._exit(0)
+assert wait_for(parent) == 0
+assert len(list(Path("events").glob("*/*/.*"))) == 1
+configure()
+log.info("product.viewed", product_id="next")
+bizlog.flush()
+assert not list(Path("events").glob("*/*/.*"))
+"""
+    run(tmp_path, script)
+    assert counts(tmp_path) == {"parent": 1, "next": 1}
+
+
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 def test_children_of_multiprocessing_deliver(tmp_path: Path, method: str) -> None:
     """They run no exit hooks, and deliver all the same, in a process or in a pool."""
