@@ -158,6 +158,8 @@ class Engine:
 
     def _launch(self) -> None:
         _running.add(self)
+        if _exits:
+            raise RuntimeError("no thread is started by the exit hook")
         _exit_with_multiprocessing()
         # Here and not on the new thread: a script that ends at once would be in its
         # exit by then, when no thread can start (3.12).
@@ -472,18 +474,30 @@ def _fate(lane: Lane) -> str:
     return f"{lane.name!r} {', '.join(told)}"
 
 
+# Holds something while the exit hook runs.
+_exits: list[bool] = []
+
+
 def _shut_down_all() -> None:
     engines = list(_running)
     if engines:
-        longest = max(engine.shutdown_timeout for engine in engines)
-        deadline = time.monotonic() + longest
-        for engine in engines:
-            engine.begin_flush()  # all at the same time, before waiting for the first
-        for engine in engines:
-            try:
-                engine.at_exit(deadline)
-            except KeyboardInterrupt:  # a second ctrl-C: whoever it is, is in a hurry
-                deadline = 0.0
+        _exits.append(True)
+        try:
+            _shut_down(engines)
+        finally:
+            _exits.pop()
+
+
+def _shut_down(engines: list[Engine]) -> None:
+    longest = max(engine.shutdown_timeout for engine in engines)
+    deadline = time.monotonic() + longest
+    for engine in engines:
+        engine.begin_flush()  # all at the same time, before waiting for the first
+    for engine in engines:
+        try:
+            engine.at_exit(deadline)
+        except KeyboardInterrupt:  # a second ctrl-C: whoever it is, is in a hurry
+            deadline = 0.0
 
 
 _finalized_in: list[int] = []
