@@ -103,6 +103,7 @@ if TYPE_CHECKING:
         journal_sync: Literal["normal", "full"] | None
         journal_max_bytes: int | None
         journal_max_age: float | None
+        handle_sigterm: bool | None
         dead_letters: str | None
         development: bool | None
         disabled: bool | None
@@ -200,6 +201,8 @@ class BusinessTelemetryClient:
         self._queue.on_drop = self._receipts.note_dropped
         self._sent = Sent()
         self._engine = Engine(self._queue, self._make_pump, settings.shutdown_timeout)
+        if settings.handle_sigterm and not settings.disabled:
+            self._engine.heed_sigterm()
 
     def begin_anew(self) -> None:
         """

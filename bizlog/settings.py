@@ -58,6 +58,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             to the dead letters.
         max_in_flight: Batches under way to a sink that allows more than one.
         shutdown_timeout: Seconds that the end of the process waits for all sinks.
+        handle_sigterm: Deliver at SIGTERM, before the handler that is there is called;
+            for processes that no server ends. Only the main thread can set it up.
         dead_letters: Folder for what cannot be delivered.
         journal: Folder in which accepted events outlive the process; None keeps them
             in memory.
@@ -98,6 +100,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     journal_sync: Literal["normal", "full"] = "normal"
     journal_max_bytes: Count = 1024 * 1024 * 1024
     journal_max_age: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    handle_sigterm: bool = False
     dead_letters: Annotated[str, msgspec.Meta(min_length=1)] = "./bizlog-dead-letters"
     development: bool = False
     disabled: bool = False
@@ -130,6 +133,7 @@ _EXPECTED = {
     "journal_sync": "'normal' or 'full'",
     "journal_max_bytes": "a whole number of bytes, at least 1",
     "journal_max_age": "seconds, more than 0",
+    "handle_sigterm": "true or false",
     "dead_letters": "a folder",
     "development": "true or false",
     "disabled": "true or false",
@@ -274,7 +278,7 @@ def _report_unknown(environ: Mapping[str, str]) -> None:
 def _parse_variable(name: str, text: str) -> Any:
     if name in {"sinks", "detectors", "allow"}:
         return [part.strip() for part in text.split(",") if part.strip()]
-    if name in {"development", "disabled", "strict"}:
+    if name in {"development", "disabled", "handle_sigterm", "strict"}:
         words = {"1": True, "true": True, "yes": True, "on": True}
         words |= {"0": False, "false": False, "no": False, "off": False}
         return words.get(text.lower(), text)

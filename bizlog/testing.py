@@ -64,6 +64,7 @@ _OF_DELIVERY = frozenset(
         "flush_interval",
         "sink_timeout",
         "shutdown_timeout",
+        "handle_sigterm",
         "dead_letters",
         "metrics_registry",
     }
@@ -437,7 +438,11 @@ class _CapturingClient(BusinessTelemetryClient):
     """A client whose events go straight to the test: no pump runs, no thread starts."""
 
     def __init__(self, settings: Settings, captured: CapturedEvents) -> None:
-        self._set_up(msgspec.structs.replace(settings, sinks=(_Captured(),)))
+        self._set_up(
+            msgspec.structs.replace(
+                settings, sinks=(_Captured(),), handle_sigterm=False
+            )
+        )
         self.capture(captured)
 
     def capture(self, captured: CapturedEvents) -> None:

@@ -25,9 +25,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from bizlog import diagnostics, stamps
+from bizlog.delivery import termination
 from bizlog.delivery.course import Course
 from bizlog.delivery.policy import reason_of
-from bizlog.delivery.threads import Answer, Flag, start_thread
+from bizlog.delivery.threads import Answer, Flag, new_loop, start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -111,6 +112,10 @@ class Engine:
             self.pump.leave_to_parent()
         self._left += [self, *belongings]
 
+    def heed_sigterm(self) -> None:
+        """Shut down at SIGTERM, too."""
+        termination.watch(self)
+
     def wake(self) -> None:
         """Have the pump look at the queue; from any thread, at any time."""
         loop = self._loop
@@ -152,6 +157,8 @@ class Engine:
 
     def _launch(self) -> None:
         _running.add(self)
+        if _exits:
+            raise RuntimeError("no thread is started by the exit hook")
         _exit_with_multiprocessing()
         # Here and not on the new thread: a script that ends at once would be in its
         # exit by then, when no thread can start (3.12).
@@ -171,7 +178,7 @@ class Engine:
         executor.retire()
 
     def _open_loop(self, executor: ThreadPoolExecutor) -> asyncio.AbstractEventLoop:
-        loop = asyncio.new_event_loop()
+        loop = new_loop()
         loop.set_default_executor(executor)
         loop.set_exception_handler(_report_fault)
         self._main = loop.create_task(self._course.run())
@@ -337,6 +344,7 @@ class Engine:
         if self._is_idle():
             self._course.flushed = True
             self._closed.set()
+            termination.forget(self)
             return True
         try:
             self._close(time.monotonic() + timeout)
@@ -346,6 +354,7 @@ class Engine:
         finally:
             _running.discard(self)
             self._tell_end(timeout)
+            termination.forget(self)
         return self._course.flushed
 
     @property
@@ -401,7 +410,7 @@ class Engine:
             fates = "; ".join(_fate(lane) for lane in self.pump.lanes)
             diagnostics.report(
                 f"engine.end.{id(self):x}",
-                f"not everything could be delivered in the {timeout:g} s of the "
+                f"not everything could be delivered in the {timeout:.3g} s of the "
                 f"shutdown: {fates}",
             )
 
@@ -464,18 +473,30 @@ def _fate(lane: Lane) -> str:
     return f"{lane.name!r} {', '.join(told)}"
 
 
+# Holds something while the exit hook runs.
+_exits: list[bool] = []
+
+
 def _shut_down_all() -> None:
     engines = list(_running)
     if engines:
-        longest = max(engine.shutdown_timeout for engine in engines)
-        deadline = time.monotonic() + longest
-        for engine in engines:
-            engine.begin_flush()  # all at the same time, before waiting for the first
-        for engine in engines:
-            try:
-                engine.at_exit(deadline)
-            except KeyboardInterrupt:  # a second ctrl-C: whoever it is, is in a hurry
-                deadline = 0.0
+        _exits.append(True)
+        try:
+            _shut_down(engines)
+        finally:
+            _exits.pop()
+
+
+def _shut_down(engines: list[Engine]) -> None:
+    longest = max(engine.shutdown_timeout for engine in engines)
+    deadline = time.monotonic() + longest
+    for engine in engines:
+        engine.begin_flush()  # all at the same time, before waiting for the first
+    for engine in engines:
+        try:
+            engine.at_exit(deadline)
+        except KeyboardInterrupt:  # a second ctrl-C: whoever it is, is in a hurry
+            deadline = 0.0
 
 
 _finalized_in: list[int] = []
@@ -498,6 +519,7 @@ def _begin_anew_in_child() -> None:
     for engine in _running:
         engine.leave_to_parent([])
     _running.clear()
+    termination.forget_all()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows

@@ -56,8 +56,16 @@ class Journal(Protocol):
     """
 
     journal_id: str
-    start: int
-    end: int
+
+    @property
+    def start(self) -> int:
+        """Position of the first record that is still there."""
+        ...
+
+    @property
+    def end(self) -> int:
+        """Position behind the last record."""
+        ...
 
     @property
     def journaled(self) -> int:

@@ -11,9 +11,12 @@ imports does not matter.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import threading
 import time
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -54,16 +57,44 @@ def start_thread(work: Callable[[], None], name: str) -> threading.Thread | None
 def _start_beside_gevent(work: Callable[[], None]) -> None:
     from importlib import import_module  # noqa: PLC0415  # gevent is optional
 
-    # A pool for each, as long as it works: one that hangs is in nobody's way.
-    import_module("gevent.threadpool").ThreadPool(1).spawn(work)
+    # A pool for each, which lets its thread go when it is done: one that hangs is in
+    # nobody's way.
+    pool = import_module("gevent.threadpool").ThreadPool(1, idle_task_timeout=0.1)
+    pool.spawn(work)
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    """Make an event loop that is gevent's in nothing."""
+    return _NativeLoop() if is_greened() else asyncio.new_event_loop()
+
+
+def _original(module: str, name: str) -> Any:
+    return sys.modules["gevent.monkey"].get_original(module, name)
+
+
+class _NativeLoop(asyncio.SelectorEventLoop):
+    """Waits and looks names up as the system does, where gevent has replaced both."""
+
+    def __init__(self) -> None:
+        super().__init__(_original("selectors", "DefaultSelector")())
+
+    async def getaddrinfo(self, *where: Any, **options: Any) -> Any:
+        # gevent's would start a thread, which the interpreter's exit forbids (3.12).
+        look_up = partial(_original("socket", "getaddrinfo"), *where, **options)
+        return await self.run_in_executor(None, look_up)
 
 
 class Flag:
-    """Raised once, by any thread, and waited for by any other thread or greenlet."""
+    """
+    Raised once, by any thread, and waited for by other threads or greenlets.
+
+    Who waits brings a lock of its own, so that none is shared: a signal handler that
+    interrupts a wait may wait itself, where a `threading.Event` would hang.
+    """
 
     def __init__(self) -> None:
         self._raised = False
-        self._event = threading.Event()
+        self._waiters: list[threading.Lock] = []
 
     def is_set(self) -> bool:
         """Whether it was raised."""
@@ -72,8 +103,9 @@ class Flag:
     def set(self) -> None:
         """Raise it."""
         self._raised = True
-        if not is_greened():  # there they look for themselves
-            self._event.set()
+        with suppress(IndexError):
+            while True:
+                self._waiters.pop().release()
 
     def wait(self, timeout: float) -> bool:
         """
@@ -85,12 +117,28 @@ class Flag:
         Returns:
             Whether it is.
         """
-        if not is_greened():
-            return self._event.wait(timeout)
+        if is_greened():
+            return self._poll(timeout)
+        waiter = threading.Lock()
+        waiter.acquire()
+        self._waiters.append(waiter)
+        if not self._raised:
+            waiter.acquire(timeout=max(0.0, timeout))
+        return self._raised
+
+    def _poll(self, timeout: float) -> bool:
         deadline = time.monotonic() + timeout
         while not self._raised and time.monotonic() < deadline:
-            sys.modules["gevent"].sleep(_POLL_SECONDS)
+            _let_others_run()
         return self._raised
+
+
+def _let_others_run() -> None:
+    gevent: Any = sys.modules["gevent"]
+    if gevent.getcurrent() is gevent.get_hub():  # a signal handler may be called there
+        _original("time", "sleep")(_POLL_SECONDS)
+    else:
+        gevent.sleep(_POLL_SECONDS)
 
 
 class Answer(Flag):
