@@ -36,10 +36,8 @@ RUN_EVENTS = 5_000
 AHEAD_EVENTS = 5_000
 RUN_BYTES = 2 * 1024 * 1024
 
-# How often a journal on disk is looked after, and how often journals of processes that
-# died are looked for.
+# How often a journal on disk is looked after.
 TEND_SECONDS = 1.0
-ADOPT_SECONDS = 10.0
 
 REJECTED_LETTERS = 10_000
 
@@ -106,7 +104,11 @@ class Pump:
     async def _tend(self) -> None:
         assert self._keeper is not None
         while True:
-            self._keeper.tend()
+            try:
+                self._keeper.tend()
+            except Exception as error:  # noqa: BLE001  # the next second may go well
+                diagnostics.report("journal", f"not tended: {describe_error(error)}")
+            self._tell_journaled()  # the disk may be back
             self._wakeup.set()  # there may be room again
             await asyncio.sleep(TEND_SECONDS)
 
@@ -151,17 +153,17 @@ class Pump:
 
     def _take_in(self, run: Sequence[Record]) -> None:
         self._journal.append(run)
-        self._tell_journaled(run)
+        if self._receipts is not None and self._keeper is not None:
+            self._receipts.append(run)
+            self._tell_journaled()
         size = sum([len(record.data) for record in run])
         for lane in self.lanes:
             lane.notify(len(run), size)
         self._limit_lanes()
 
-    def _tell_journaled(self, run: Sequence[Record]) -> None:
-        receipts = self._receipts
-        if receipts is None or not receipts.expected or not self._journal.durable:
-            return
-        receipts.journal(run)
+    def _tell_journaled(self) -> None:
+        if self._receipts is not None and self._journal.durable:
+            self._receipts.journal()
 
     def _room(self) -> int:
         """Say how many records the journal takes before a lane has delivered some."""

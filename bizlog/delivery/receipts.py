@@ -1,8 +1,8 @@
 """
 Receipts: what became of one event, for callers who wait for it.
 
-Bizlog's thread tells (`journal`, `settle`), any thread may expect and wait. A
-dictionary says who is waited for, so that nobody pays where nobody waits.
+Bizlog's thread tells (`append`, `journal`, `settle`), any thread may expect and wait.
+A dictionary says who is waited for, so that nobody pays where nobody waits.
 """
 
 from __future__ import annotations
@@ -141,6 +141,7 @@ class Receipts:
     def __init__(self, sinks: Sequence[str] = ()) -> None:
         self.sinks = sinks
         self.expected: dict[str, Wait] = {}
+        self._appended: list[Wait] = []
         self._dropped: deque[str] = deque()
 
     def expect(self, event_id: str) -> Wait:
@@ -152,13 +153,18 @@ class Receipts:
         """Wait no more: it was not accepted."""
         self.expected.pop(event_id, None)
 
-    def journal(self, records: Sequence[Record]) -> None:
-        """Learn that records outlive the process from now on."""
-        for record in records:
-            wait = self.expected.get(record.event_id)
-            if wait is not None:
-                wait.journaled = True
-                wait.answer()
+    def append(self, records: Sequence[Record]) -> None:
+        """Learn that records were appended to the journal, on disk or not."""
+        if self.expected:
+            waits = [self.expected.get(record.event_id) for record in records]
+            self._appended += [wait for wait in waits if wait is not None]
+
+    def journal(self) -> None:
+        """Learn that all that was appended outlives the process from now on."""
+        appended, self._appended = self._appended, []
+        for wait in appended:
+            wait.journaled = True
+            wait.answer()
 
     def settle(
         self, event_id: str, sink: str, state: State, reason: str | None = None
