@@ -184,7 +184,7 @@ class Receipts:
             self.settle(event_id, sink, "dropped", reason)
 
     def note_dropped(self, record: Record) -> None:
-        """Keep in mind that the queue dropped an event; on the emit path, so no more."""
+        """Keep in mind what the queue dropped; on the emit path, so no more than that."""
         if record.event_id in self.expected:
             self._dropped.append(record.event_id)
 
