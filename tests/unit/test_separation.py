@@ -164,6 +164,15 @@ assert "opentelemetry" not in sys.modules
     subprocess.run([sys.executable, "-c", script], check=True, timeout=30)
 
 
+def test_without_opentelemetry_there_is_the_mark_alone(monkeypatch):
+    """Where the application has not imported it there is nothing to suspend."""
+    monkeypatch.delitem(sys.modules, "opentelemetry.context")
+    with separation.suppressed():
+        assert separation.inside()
+        assert suspended() == [None, None, None]
+    assert "opentelemetry.context" not in sys.modules
+
+
 @pytest.mark.parametrize("missing", ["get_current", "_SUPPRESS_INSTRUMENTATION_KEY"])
 def test_another_opentelemetry_is_left_alone(monkeypatch, missing):
     """Half imported, or of a version without the keys: the sink is called all the same."""
