@@ -13,6 +13,7 @@ Emitting never blocks on I/O and, outside development, never raises.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 import time
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
 import msgspec
 import structlog
 
-from bizlog import diagnostics, processors
+from bizlog import diagnostics, processors, separation
 from bizlog.assembly import assemble, has_journals
 from bizlog.coercion import payload_fields
 from bizlog.delivery.dead_letters import DeadLetter, DeadLetterFolder, wall_clock
@@ -561,7 +562,10 @@ class BusinessTelemetryClient:
 
     def ledger(self) -> Ledger:
         """Say where every event is, for each sink."""
-        return Ledger({lane.name: self._account(lane) for lane in self._lanes})
+        return Ledger(
+            {lane.name: self._account(lane) for lane in self._lanes},
+            crossings=separation.guard.crossings,
+        )
 
     @property
     def _lanes(self) -> Sequence[Lane]:
@@ -758,7 +762,7 @@ def _configure_implicitly() -> BusinessTelemetryClient:
     except (ConfigurationError, ImportError) as error:
         from bizlog.settings import Settings  # noqa: PLC0415  # where it is needed
 
-        diagnostics.logger.error("bizlog: not configured: %s", error)
+        diagnostics.report("configure", f"not configured: {error}", logging.ERROR)
         fresh = BusinessTelemetryClient.__new__(BusinessTelemetryClient)
         fresh._set_up(  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # its own
             Settings(source="unknown", sinks=(_UnavailableSink(),))

@@ -83,9 +83,12 @@ class Ledger(msgspec.Struct, frozen=True):
 
     Attributes:
         sinks: One `SinkLedger` for each sink, by its name.
+        crossings: Business events of this process that went into an operational log as
+            well. Must stay 0; see `bizlog.BusinessEventHandler`.
     """
 
     sinks: dict[str, SinkLedger]
+    crossings: int = 0
 
     @property
     def balanced(self) -> bool:

@@ -48,12 +48,17 @@ DROP_REASONS = (
     "dead_letters_failed",
     "exhausted",
     "interrupted",
+    "journal_damaged",
+    "journal_expired",
     "lane_full",
     "processor",
     "queue_full",
     "reentrant",
 )
-KNOWN_FAILURES = (*DROP_REASONS, "invalid", "rejected", "retry", "route", "shutdown")
+KNOWN_FAILURES = (
+    *DROP_REASONS,
+    *("deadline", "invalid", "rejected", "retry", "route", "shutdown"),
+)
 
 _BOUNDS = (*(str(bound) for bound in DURATION_SECONDS), "+Inf")
 

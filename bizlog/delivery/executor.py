@@ -16,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from bizlog import separation
 from bizlog.delivery.threads import start_thread
 
 if TYPE_CHECKING:
@@ -100,7 +101,11 @@ class InlineExecutor(ThreadPoolExecutor):
 
 def _work_off(future: Future[Any], call: Callable[[], Any]) -> None:
     if future.set_running_or_notify_cancel():
+        # run_in_executor brings no context along, as asyncio.to_thread does.
+        entry = separation.enter()
         try:
             future.set_result(call())
         except BaseException as error:  # noqa: BLE001  # it belongs to the waiter
             future.set_exception(error)
+        finally:
+            separation.leave(entry)

@@ -10,6 +10,7 @@ flushed, and it is called. The handler goes with the last engine's shutdown.
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -77,6 +78,9 @@ class _Handler:
             _end(engines, lambda engine, seconds: engine.shutdown(seconds))
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
+            # The first process of a container survives the default: it was asked to
+            # end all the same.
+            os._exit(128 + number)
 
     def install(self) -> None:
         """Take the place of the handler that is there, on the main thread."""
