@@ -184,7 +184,7 @@ class Receipts:
             self.settle(event_id, sink, "dropped", reason)
 
     def note_dropped(self, record: Record) -> None:
-        """Keep in mind what the queue dropped; on the emit path, so no more than that."""
+        """Keep in mind what the queue dropped; on the emit path, so no more."""
         if record.event_id in self.expected:
             self._dropped.append(record.event_id)
 
