@@ -36,10 +36,8 @@ RUN_EVENTS = 5_000
 AHEAD_EVENTS = 5_000
 RUN_BYTES = 2 * 1024 * 1024
 
-# How often a journal on disk is looked after, and how often journals of processes that
-# died are looked for.
+# How often a journal on disk is looked after.
 TEND_SECONDS = 1.0
-ADOPT_SECONDS = 10.0
 
 REJECTED_LETTERS = 10_000
 
@@ -185,7 +183,8 @@ class Pump:
             if excess > 0:
                 lane.give_up(excess)
             while lane.batcher.bytes > most_bytes and lane.batcher.events > 1:
-                lane.give_up(max(1, lane.batcher.events // 10))
+                if not lane.give_up(max(1, lane.batcher.events // 10)):
+                    break  # the disk gives no answer
         self._release()
 
     def _release(self) -> None:
