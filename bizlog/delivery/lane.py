@@ -14,6 +14,7 @@ import asyncio
 import threading
 from collections import deque
 from contextlib import suppress
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -407,7 +408,7 @@ class Lane:
 
     def _sound(self, whole: Batch) -> Batch:
         """Leave out what a disk did not give back as it was."""
-        if all([record.data for record in whole.records]):
+        if all(map(_data_of, whole.records)):
             return whole
         records = [record for record in whole.records if record.data]
         return msgspec.structs.replace(whole, records=records)
@@ -723,7 +724,7 @@ class Lane:
 
     def _bury_flight(self, flight: _Flight, reason: str) -> None:
         if flight.burial is None:
-            flight.delivery.refuse_rest(reason, "shutdown")
+            flight.delivery.give_up(reason, "shutdown")
             flight.burial = self._burial_of(flight)
         flight.burial.write()
         self._close(flight, flight.burial)
@@ -735,6 +736,8 @@ class _StartError(Exception):
     def __init__(self, failure: BaseException) -> None:
         self.failure = failure
 
+
+_data_of = attrgetter("data")
 
 ROUTE_RAISED = "the route's predicate raised"
 GIVEN_UP = "given up: the sink is too slow for the others"

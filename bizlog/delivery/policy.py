@@ -200,6 +200,7 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 _TAKEN = Verdict("taken")
+_NEVER_SENT = Verdict("later", reason="it was never sent")
 
 
 def judge(events: int, answer: object) -> Verdict:
@@ -337,7 +338,7 @@ class Delivery:
         self._unclear = 0
         self._expired = 0
         self._asked_until = 0.0
-        self._last = Verdict("later", reason="it was never sent")
+        self._last = _NEVER_SENT
         self.due_at = 0.0
         self.refused: list[Refusal] = []
         self.delivered = 0
@@ -479,6 +480,12 @@ class Delivery:
         verdict = Verdict("poison", reason=reason, error_type=error_type)
         while self._todo:
             self._refuse(self._todo.pop(), verdict)
+
+    def give_up(self, reason: str, error_type: str) -> None:
+        """Refuse whatever is not settled; what failed last is part of the reason."""
+        if self._last is not _NEVER_SENT:
+            reason = f"{reason}: {self._last.reason}"
+        self.refuse_rest(reason, error_type)
 
     def expire(self, now: float) -> None:
         """Refuse the events that have outlived their deadline."""
