@@ -603,9 +603,7 @@ class FaultySink(MemorySink):
         rejected = [Rejection(i, "the test rejects it") for i in self._reject]
         refused = {*self._reject, *self._retry}
         kept = [r for i, r in enumerate(batch.records) if i not in refused]
-        self.batches.append(
-            Batch(batch.journal_id, batch.first, batch.last, tuple(kept))
-        )
+        self.batches.append(msgspec.structs.replace(batch, records=tuple(kept)))
         return SendResult(
             rejected=tuple(r for r in rejected if r.index < events),
             retry=tuple(i for i in self._retry if i < events),

@@ -6,7 +6,8 @@ A cursor: one sink's place in one journal. No clock, no loop; owned by bizlog's 
 
 A batch is sealed before its first attempt: the journal knows its bounds, so that it is
 the same batch under the same name after a crash. What is settled is written along with
-the next seal, or by `save` when there is none for a while.
+the next seal, or by `save` when there is none for a while. A batch that is settled
+before an older one keeps its seal until that one is settled, too: seals leave no gap.
 """
 
 from __future__ import annotations
@@ -50,24 +51,35 @@ class Cursor:
         self.ask_at = 0.0
         self._lane = lane
         self._sealed_before = deque(last for last in state.seals if last >= self.next)
-        self._flying: dict[int, int] = {}
+        self._sealed: dict[int, int] = {}
+        self._settled_early: set[int] = set()
         self._flying_events = 0
+        self._end: int | None = None
         self.save()  # a sink that the journal does not know would start at its end
 
     @property
     def settled(self) -> int:
         """Position up to which every record is settled."""
-        return next(iter(self._flying), self.next)
+        return next(iter(self._sealed), self.next)
+
+    @property
+    def sealed(self) -> int:
+        """Batches from the oldest one on that is not settled."""
+        return len(self._sealed)
 
     @property
     def pending(self) -> int:
         """Records that are not settled."""
-        return self.journal.end - self.next + self._flying_events
+        return self.waiting + self._flying_events
 
     @property
     def waiting(self) -> int:
         """Records that are not sealed."""
-        return self.journal.end - self.next
+        return self._stop - self.next
+
+    @property
+    def _stop(self) -> int:
+        return self.journal.end if self._end is None else self._end
 
     def seal(self, max_events: int, max_bytes: int) -> Batch | None:
         """
@@ -87,15 +99,18 @@ class Cursor:
             self._sealed_before.popleft()
         last = first + len(records) - 1
         self.next = last + 1
-        self._flying[first] = last
+        self._sealed[first] = last
         self._flying_events += len(records)
         self._write()
         return Batch(self.journal.journal_id, first, last, records)
 
     def settle(self, batch: Batch) -> None:
         """Note that every record of a batch is settled."""
-        del self._flying[batch.first]
+        self._settled_early.add(batch.first)
         self._flying_events -= batch.last - batch.first + 1
+        while (first := self.settled) in self._settled_early:
+            self._settled_early.remove(first)
+            del self._sealed[first]
         self._is_saved = False
 
     def skip_to(self, position: int) -> int:
@@ -115,6 +130,19 @@ class Cursor:
         self._is_saved = False
         return given_up
 
+    def end_at(self, position: int) -> list[Record]:
+        """
+        Give up what stands at a position or behind it and is not sealed, for good.
+
+        Returns:
+            The records given up; what stands before them goes on waiting.
+        """
+        stop, before = self._stop, self.next
+        self.next = max(before, min(position, stop))
+        given_up = self.skip(self.waiting) if self.waiting else []
+        self.next, self._end = before, stop - len(given_up)
+        return given_up
+
     def save(self) -> None:
         """Write down what is settled, unless it is written."""
         if not self._is_saved:
@@ -128,7 +156,7 @@ class Cursor:
             return []
 
     def _write(self) -> None:
-        seals = (*self._flying.values(), *self._sealed_before)
+        seals = (*self._sealed.values(), *self._sealed_before)
         self._is_saved = True
         try:
             self.journal.seal(self._lane, LaneState(self.settled, seals))

@@ -11,9 +11,10 @@ until its time-out or raises anything at all touches nothing but its own lane.
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_left
+import threading
 from collections import deque
 from contextlib import suppress
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -49,6 +50,49 @@ CANCEL_SECONDS = 0.05
 # How long to leave a journal alone whose disk gives no answer.
 ASK_AGAIN_SECONDS = 1.0
 
+# How many batches, for each that may be under way, may overtake one that is not
+# settled: what it holds up cannot be released.
+OVERTAKING_BATCHES = 16
+
+# From so many on, arrivals within ten seconds are taken for one: a sink that is dead
+# for a day must not cost memory for each of them.
+MOST_ARRIVALS = 10_000
+ARRIVAL_SECONDS = 10.0
+
+
+class _Burial:
+    """
+    The dead letters of one batch.
+
+    They are written once, although the shutdown may meet the thread that writes them.
+
+    Args:
+        folder: Where they go.
+        letters: The letters.
+
+    Attributes:
+        letters: As given.
+        error: Why they could not be written; None where they were.
+    """
+
+    def __init__(self, folder: DeadLetterFolder, letters: list[DeadLetter]) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._is_over = False
+        self.letters = letters
+        self.error: OSError | None = None
+
+    def write(self) -> None:
+        """Write them, unless that was done."""
+        with self._lock:
+            if self._is_over or not self.letters:
+                return
+            self._is_over = True
+            try:
+                self._folder.write(self.letters)
+            except OSError as error:
+                self.error = error
+
 
 class _Flight:
     """A batch that is under way, with what it came from and how far it is."""
@@ -66,6 +110,7 @@ class _Flight:
         self.batch = batch
         self.astray = astray
         self.delivery = delivery
+        self.burial: _Burial | None = None
         self.damaged = 0
         self.first_at = wall_clock()
 
@@ -126,6 +171,7 @@ class Lane:
         self._breaker = Breaker()
         self._lifetime = lifetime
         self._most_flights = max(1, min(max_in_flight, route.sink.max_in_flight))
+        self._most_sealed = self._most_flights * OVERTAKING_BATCHES
         self._receipts = receipts
         self._inherited: deque[Cursor] = deque()
         self._inherited_at: dict[Cursor, float] = {}
@@ -177,9 +223,17 @@ class Lane:
     def notify(self, events: int, size: int) -> None:
         """Learn that records were appended to the journal of this process."""
         now = self.notified_at = self._clock()
-        self._arrivals.append((self.live.journal.end, now))
+        self._note_arrival(self.live.journal.end, now)
         self.batcher.add(events, size, now)
         self._changed.set()
+
+    def _note_arrival(self, end: int, now: float) -> None:
+        if len(self._arrivals) >= MOST_ARRIVALS:
+            since = self._arrivals[-1][1]
+            if now - since < ARRIVAL_SECONDS:
+                self._arrivals[-1] = (end, since)
+                return
+        self._arrivals.append((end, now))
 
     def adopt(self, journal: Journal, state: LaneState | None, fresh: int = 0) -> None:
         """
@@ -197,6 +251,8 @@ class Lane:
             self._inherited.append(cursor)
             self._inherited_at[cursor] = self._clock()
             self._changed.set()
+        else:
+            cursor.save()
 
     def settled_in(self, journal: Journal) -> int:
         """Position up to which every record of a journal taken over is settled."""
@@ -224,16 +280,17 @@ class Lane:
         try:
             while not self.abandoned:
                 await self._until_due()
-                flight = self._take_off()
-                if flight is None:
-                    continue
-                if self._most_flights == 1:
-                    await self._fly(flight)
-                else:
-                    self._fly_beside(flight)
+                if not self.abandoned and (flight := self._take_off()):
+                    await self._send_off(flight)
         finally:
             for task in self._tasks:
                 task.cancel()
+
+    async def _send_off(self, flight: _Flight) -> None:
+        if self._most_flights == 1:
+            await self._fly(flight)
+        else:
+            self._fly_beside(flight)
 
     async def stop(self) -> None:
         """Stop the sink; called after `run` has ended."""
@@ -244,7 +301,7 @@ class Lane:
     # What is due
 
     async def _until_due(self) -> None:
-        while True:
+        while not self.abandoned:
             self._changed.clear()
             if self._flush_waiters and self.live.settled >= self._flush_to:
                 await self._finish_flush()
@@ -262,12 +319,17 @@ class Lane:
         if flying >= self._most_flights or not self._breaker.allows(flying):
             return None
         now = self._clock()
-        waits = [max(0.0, c.ask_at - now) for c in self._inherited if c.waiting]
+        waits = [max(0.0, c.ask_at - now) for c in self._inherited if self._may_seal(c)]
         if (live := self._live_due_in()) is not None:
             waits.append(live)
         return min(waits, default=None)
 
+    def _may_seal(self, cursor: Cursor) -> bool:
+        return bool(cursor.waiting) and cursor.sealed < self._most_sealed
+
     def _live_due_in(self) -> float | None:
+        if not self._may_seal(self.live):
+            return None
         now = self._clock()
         wait = self.batcher.due_in(now)
         if self.live.next < self._flush_to:
@@ -276,8 +338,8 @@ class Lane:
 
     def _inheritance(self) -> Cursor | None:
         now = self._clock()
-        waiting = (c for c in self._inherited if c.waiting and c.ask_at <= now)
-        return next(waiting, None)
+        ready = (c for c in self._inherited if self._may_seal(c) and c.ask_at <= now)
+        return next(ready, None)
 
     def _save(self) -> None:
         """Have the journals know what is settled, now that nothing else is due."""
@@ -331,7 +393,7 @@ class Lane:
         if whole is None:
             cursor.ask_at = self._clock() + ASK_AGAIN_SECONDS
             return None
-        sound = self._sound(cursor, whole)
+        sound = self._sound(whole)
         batch, astray = self._routed(sound)
         delivery = Delivery(
             len(batch.records),
@@ -344,9 +406,9 @@ class Lane:
         self._flights.append(flight)
         return flight
 
-    def _sound(self, cursor: Cursor, whole: Batch) -> Batch:
-        """Leave out what the disk did not give back as it was."""
-        if not cursor.journal.durable:
+    def _sound(self, whole: Batch) -> Batch:
+        """Leave out what a disk did not give back as it was."""
+        if all(map(_data_of, whole.records)):
             return whole
         records = [record for record in whole.records if record.data]
         return msgspec.structs.replace(whole, records=records)
@@ -370,16 +432,12 @@ class Lane:
         if cursor is not self.live:
             return [(len(batch.records), self._inherited_at[cursor])]
         found: list[tuple[int, float]] = []
-        sequences = [record.sequence for record in batch.records]
         for end, arrived_at in self._arrivals:
-            if end > whole.last:
-                found.append((len(batch.records), arrived_at))
-                break
             if end > whole.first:
-                # Routes leave some out: the index of the first one beyond the end.
-                border = whole.records[end - whole.first].sequence
-                found.append((bisect_left(sequences, border), arrived_at))
-        return found
+                found.append((min(end, whole.last + 1) - whole.first, arrived_at))
+            if end > whole.last:
+                break
+        return _within(batch, whole, found)
 
     def _fly_beside(self, flight: _Flight) -> None:
         task = asyncio.create_task(self._fly(flight))
@@ -397,6 +455,8 @@ class Lane:
         delivery.expire(self._clock())
         while not delivery.done:
             await self._until_turn(flight)
+            if self.abandoned:
+                return
             answer = await self._attempt(flight)
             if self.abandoned:
                 return
@@ -464,19 +524,36 @@ class Lane:
         )
 
     async def _settle(self, flight: _Flight) -> None:
-        batch, astray, refused = flight.batch, flight.astray, flight.delivery.refused
-        self._report_refused(refused, len(batch.records))
-        await self._bury(batch, refused, flight.first_at)
-        await self._bury(astray, _failed_routes(astray.records), flight.first_at)
+        self._report_refused(flight.delivery.refused, len(flight.batch.records))
+        flight.burial = burial = self._burial_of(flight)
+        if burial.letters:
+            await asyncio.to_thread(burial.write)
+            if self.abandoned:
+                return  # another thread did the rest
+        self._close(flight, burial)
+        self._forget(flight.cursor)
+        self._turn.set()
+        self._on_progress()
+
+    def _burial_of(self, flight: _Flight) -> _Burial:
+        letters = [
+            *self._letters(flight.batch, flight.delivery.refused, flight.first_at),
+            *self._letters(
+                flight.astray, _failed_routes(flight.astray.records), flight.first_at
+            ),
+        ]
+        return _Burial(self._dead_letters, letters)
+
+    def _close(self, flight: _Flight, burial: _Burial) -> None:
+        """Count what became of a batch, all at once."""
+        refused = flight.delivery.refused
+        self._count_buried(burial, [*refused, *_failed_routes(flight.astray.records)])
         self.delivered += flight.delivery.delivered
         self.not_routed += _not_routed(flight)
         self.dropped.add("journal_damaged", flight.damaged)
         flight.cursor.settle(flight.whole)
         self._flights.remove(flight)
-        self._tell(flight)
-        self._forget(flight.cursor)
-        self._turn.set()
-        self._on_progress()
+        self._tell(flight, burial)
 
     def _forget(self, cursor: Cursor) -> None:
         self._forget_arrivals()
@@ -489,19 +566,35 @@ class Lane:
         while self._arrivals and self._arrivals[0][0] <= self.settled:
             self._arrivals.popleft()
 
-    def _tell(self, flight: _Flight) -> None:
+    def _tell(self, flight: _Flight, burial: _Burial) -> None:
         receipts = self._receipts
         if receipts is None or not receipts.expected:
             return
         refused = {each.index: each.reason for each in flight.delivery.refused}
-        for index, record in enumerate(flight.batch.records):
-            reason = refused.get(index)
-            outcome: State = "delivered" if reason is None else "dead_lettered"
-            receipts.settle(record.event_id, self.name, outcome, reason)
-        for record in flight.astray.records:
-            receipts.settle(record.event_id, self.name, "dead_lettered", ROUTE_RAISED)
-        for record in flight.whole.records:
-            receipts.settle(record.event_id, self.name, "not_routed")
+        delivered = [
+            record
+            for index, record in enumerate(flight.batch.records)
+            if index not in refused
+        ]
+        self._tell_buried(burial)
+        self._tell_all(delivered, "delivered")
+        self._tell_all(flight.whole.records, "not_routed")
+
+    def _tell_buried(self, burial: _Burial) -> None:
+        if self._receipts is None or not self._receipts.expected:
+            return
+        state: State = "dropped" if burial.error else "dead_lettered"
+        for letter in burial.letters:
+            if letter.event_id is not None:
+                self._receipts.settle(letter.event_id, self.name, state, letter.reason)
+
+    def _tell_all(
+        self, records: Sequence[Record], state: State, reason: str | None = None
+    ) -> None:
+        """Tell who waits; the first word about an event counts."""
+        if self._receipts is not None and self._receipts.expected:
+            for record in records:
+                self._receipts.settle(record.event_id, self.name, state, reason)
 
     def _routed(self, batch: Batch) -> tuple[Batch, Batch]:
         """Part what belongs to this sink from what its route could not decide."""
@@ -529,20 +622,10 @@ class Lane:
                 f"{self._dead_letters.path.parent}",
             )
 
-    async def _bury(
-        self, batch: Batch, refused: Sequence[Refusal], first_at: str
-    ) -> None:
-        if not refused:
+    def _count_buried(self, burial: _Burial, refused: Sequence[Refusal]) -> None:
+        if burial.error:
+            self._count_lost(len(refused), burial.error)
             return
-        letters = self._letters(batch, refused, first_at)
-        try:
-            await asyncio.to_thread(self._dead_letters.write, letters)
-        except OSError as error:
-            self._count_lost(len(letters), error)
-        else:
-            self._count_buried(refused)
-
-    def _count_buried(self, refused: Sequence[Refusal]) -> None:
         self.dead_lettered += len(refused)
         for refusal in refused:
             self.refused.of(refusal.error_type).events += 1
@@ -576,28 +659,39 @@ class Lane:
 
     # What is given up
 
-    def give_up(self, events: int) -> None:
-        """Give up the oldest waiting records: other lanes need the room."""
+    def give_up(self, events: int) -> int:
+        """
+        Give up the oldest waiting records: other lanes need the room.
+
+        Returns:
+            How many; none where a journal's disk gives no answer.
+        """
         given_up = self.live.skip(events)
         self._forget_arrivals()
         self.batcher.remove(len(given_up), _size(given_up), self._clock())
-        chosen, astray = self._routed(Batch("", 0, 0, given_up))
-        lost = len(chosen.records) + len(astray.records)
-        self.not_routed += len(given_up) - lost
-        self.dropped.add("lane_full", lost)
-        if not lost:
-            return
-        self._tell_given_up([*chosen.records, *astray.records])
-        diagnostics.report(
-            f"{self.name}.lane_full",
-            f"sink {self.name!r} is too slow for the others: its {lost} "
-            "oldest events were given up",
-        )
+        lost = self._leave_out(given_up)
+        self.dropped.add("lane_full", len(lost))
+        self._tell_all(lost, "dropped", GIVEN_UP)
+        if lost:
+            diagnostics.report(
+                f"{self.name}.lane_full",
+                f"sink {self.name!r} is too slow for the others: its {len(lost)} "
+                "oldest events were given up",
+            )
+        return len(given_up)
 
-    def _tell_given_up(self, records: Sequence[Record]) -> None:
-        if self._receipts is not None and self._receipts.expected:
-            for record in records:
-                self._receipts.settle(record.event_id, self.name, "dropped", GIVEN_UP)
+    def _leave_out(self, records: Sequence[Record]) -> list[Record]:
+        """Count what is damaged or another sink's; returns this sink's own."""
+        sound = [record for record in records if record.data]
+        chosen, astray = self._routed(Batch("", 0, 0, sound))
+        own = [*chosen.records, *astray.records]
+        self.dropped.add("journal_damaged", len(records) - len(sound))
+        self.not_routed += len(sound) - len(own)
+        if len(own) < len(sound) and self._receipts and self._receipts.expected:
+            ours = {record.event_id for record in own}
+            others = [record for record in sound if record.event_id not in ours]
+            self._tell_all(others, "not_routed")
+        return own
 
     def abandon(self, waiting: Sequence[Record], reason: str) -> None:
         """
@@ -613,54 +707,27 @@ class Lane:
         self.abandoned = True
         kept = self.live.journal.journaled
         for flight in [f for f in self._flights if f.cursor is self.live]:
-            if flight.whole.last >= kept:
+            # One whose letters are being written is settled, kept or not.
+            if flight.whole.last >= kept or flight.burial:
                 self._bury_flight(flight, reason)
-        rest = [*self._unkept(kept), *waiting]
-        batch, astray = self._routed(Batch("", 0, 0, rest))
-        self.not_routed += len(rest) - len(batch.records) - len(astray.records)
-        everything = [*batch.records, *astray.records]
-        whole = msgspec.structs.replace(batch, records=everything)
-        refused = _all_refused(everything, reason, "shutdown", attempts=0)
-        self._bury_now(whole, refused, wall_clock())
+        own = self._leave_out([*self.live.end_at(kept), *waiting])
+        refused = _all_refused(own, reason, "shutdown", attempts=0)
+        batch = Batch("", 0, 0, own)
+        burial = _Burial(
+            self._dead_letters, self._letters(batch, refused, wall_clock())
+        )
+        burial.write()
+        self._count_buried(burial, refused)
+        self._tell_buried(burial)
+        self._arrivals.clear()
         self._save()
 
     def _bury_flight(self, flight: _Flight, reason: str) -> None:
-        flight.delivery.refuse_rest(reason, "shutdown")
-        self.delivered += flight.delivery.delivered
-        self.not_routed += _not_routed(flight)
-        self.dropped.add("journal_damaged", flight.damaged)
-        flight.cursor.settle(flight.whole)
-        self._flights.remove(flight)
-        self._bury_now(flight.batch, flight.delivery.refused, flight.first_at)
-        astray = flight.astray
-        self._bury_now(astray, _failed_routes(astray.records), flight.first_at)
-        self._tell(flight)
-
-    def _bury_now(
-        self, batch: Batch, refused: Sequence[Refusal], first_at: str
-    ) -> None:
-        if not refused:
-            return
-        letters = self._letters(batch, refused, first_at)
-        try:
-            self._dead_letters.write(letters)
-        except OSError as error:
-            self._count_lost(len(letters), error)
-        else:
-            self._count_buried(refused)
-
-    def _unkept(self, kept: int) -> list[Record]:
-        """Take out the waiting records that the journal will not keep."""
-        if self.live.journal.end <= kept:
-            return []
-        stays = max(0, kept - self.live.next)
-        records = self.live.skip(self.live.waiting)
-        if stays:
-            # Those on the disk are for the next process: the cursor stays before them.
-            self.live.next -= len(records) - stays
-        if not stays:
-            self._arrivals.clear()
-        return records[stays:]
+        if flight.burial is None:
+            flight.delivery.give_up(reason, "shutdown")
+            flight.burial = self._burial_of(flight)
+        flight.burial.write()
+        self._close(flight, flight.burial)
 
 
 class _StartError(Exception):
@@ -669,6 +736,8 @@ class _StartError(Exception):
     def __init__(self, failure: BaseException) -> None:
         self.failure = failure
 
+
+_data_of = attrgetter("data")
 
 ROUTE_RAISED = "the route's predicate raised"
 GIVEN_UP = "given up: the sink is too slow for the others"
@@ -697,6 +766,23 @@ def _part_of(flight: _Flight) -> Batch:
         records=[records[index] for index in indices],
         part=part_name(indices),
     )
+
+
+def _within(
+    batch: Batch, whole: Batch, arrivals: list[tuple[int, float]]
+) -> list[tuple[int, float]]:
+    """Turn indices in all records into those in what a route has chosen of them."""
+    if len(batch.records) == len(whole.records):
+        return arrivals
+    found: list[tuple[int, float]] = []
+    index, position = 0, 0
+    for end, arrived_at in arrivals:
+        for record in whole.records[position:end]:
+            if index < len(batch.records) and record is batch.records[index]:
+                index += 1
+        position = end
+        found.append((index, arrived_at))
+    return found
 
 
 def _not_routed(flight: _Flight) -> int:

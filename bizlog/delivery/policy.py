@@ -11,7 +11,9 @@ Sans-I/O: no clock, no thread, no loop; time comes in as `now`, in monotonic sec
 
 from __future__ import annotations
 
+import math
 import random
+from operator import index as as_index
 from typing import TYPE_CHECKING, Literal, TypeAlias
 from zlib import crc32
 
@@ -68,7 +70,8 @@ class Batcher:
     def remove(self, events: int, size: int, now: float) -> None:
         """Note that the oldest records were taken; the rest waits from now on."""
         self.events -= events
-        self.bytes -= size
+        # What a disk gave back damaged has another size than it had.
+        self.bytes = self.bytes - size if self.events else 0
         self._oldest_at = now
 
     def due_in(self, now: float) -> float | None:
@@ -197,6 +200,7 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 _TAKEN = Verdict("taken")
+_NEVER_SENT = Verdict("later", reason="it was never sent")
 
 
 def judge(events: int, answer: object) -> Verdict:
@@ -239,26 +243,34 @@ def _kind_of(error: BaseException) -> _Kind:
 
 
 def _retry_after(error: BaseException) -> float | None:
-    return _seconds(getattr(error, "retry_after", None))
+    try:
+        return _seconds(getattr(error, "retry_after", None))
+    except Exception:  # noqa: BLE001  # a foreign attribute
+        return None
 
 
 def _seconds(asked: object) -> float | None:
-    return float(asked) if isinstance(asked, (int, float)) else None
+    if not isinstance(asked, (int, float)):
+        return None
+    try:
+        return float(asked)
+    except OverflowError:
+        return math.inf if asked > 0 else None
 
 
 def _read(events: int, answer: SendResult) -> Verdict:
-    if not answer.rejected and not answer.retry:
+    if answer.rejected == () == answer.retry:
         return _TAKEN
     refused = {
-        rejection.index: Refusal(
-            rejection.index,
+        index: Refusal(
+            index,
             _writable(rejection.reason),
             None if rejection.path is None else _writable(rejection.path),
         )
         for rejection in answer.rejected
-        if 0 <= rejection.index < events
+        if 0 <= (index := as_index(rejection.index)) < events
     }
-    retry = {index for index in answer.retry if 0 <= index < events}
+    retry = {index for each in answer.retry if 0 <= (index := as_index(each)) < events}
     return Verdict(
         "taken",
         refused=tuple(refused[index] for index in sorted(refused)),
@@ -275,14 +287,12 @@ class Part(msgspec.Struct, frozen=True):
 
     Attributes:
         indices: Their positions in the batch, ascending.
-        attempts: How often they were sent.
         blame: Why one of these must be what the sink refused, if all that was refused
             together with them proves good.
         sized: Whether they were parted because together they are too large.
     """
 
     indices: Sequence[int]
-    attempts: int = 0
     blame: Verdict | None = None
     sized: bool = False
 
@@ -294,7 +304,8 @@ class Delivery:
     An event that a sink refuses with the whole batch is found by halving: of two
     halves the first is sent; if it goes well the fault lies in the second, which is
     halved without being sent. So one bad event among n is found in ⌈log₂ n⌉ sends
-    after the first, and the order of the others is kept.
+    after the first, and the order of the others is kept. Where the sink did not say
+    that it refuses, no event is taken for bad before it was sent alone.
 
     Args:
         events: How many events the batch holds.
@@ -319,13 +330,15 @@ class Delivery:
     ) -> None:
         self._events = events
         self._todo = [Part(range(events))] if events else []
+        self._attempts = [0] * events
         self._backoff = backoff
         self._arrivals = arrivals
         self._lifetime = lifetime
         self._failures = 0
         self._unclear = 0
+        self._expired = 0
         self._asked_until = 0.0
-        self._last = Verdict("later", reason="it was never sent")
+        self._last = _NEVER_SENT
         self.due_at = 0.0
         self.refused: list[Refusal] = []
         self.delivered = 0
@@ -352,41 +365,44 @@ class Delivery:
             What the answer means.
         """
         part = self._todo.pop()
-        part = msgspec.structs.replace(part, attempts=part.attempts + 1)
-        verdict = judge(len(part.indices), answer)
-        self._unclear = self._unclear + 1 if verdict.kind == "unclear" else 0
-        if self._unclear >= UNCLEAR_ATTEMPTS:
-            verdict = msgspec.structs.replace(verdict, kind="poison")
-        if verdict.kind == "taken":
-            self._took(part, verdict, now)
-        elif verdict.kind == "poison":
-            self._poisoned(part, verdict)
-        elif verdict.kind == "too_large":
-            self._outsized(part, verdict)
+        judged = judge(len(part.indices), answer)
+        if judged is not _TAKEN:
+            self._count_attempt(part)
+        self._unclear = self._unclear + 1 if judged.kind == "unclear" else 0
+        if judged.kind == "taken":
+            self._took(part, judged, now)
+        elif judged.kind == "too_large":
+            self._outsized(part, judged)
+        elif judged.kind == "poison" or self._unclear >= UNCLEAR_ATTEMPTS:
+            self._poisoned(part, judged)
+            return msgspec.structs.replace(judged, kind="poison")
         else:
-            self._later(part, verdict, now)
-        return verdict
+            self._later(part, judged, now)
+        return judged
+
+    def _count_attempt(self, part: Part) -> None:
+        # Only where something failed: nobody asks how often what was taken was sent.
+        for index in part.indices:
+            self._attempts[index] += 1
 
     def _took(self, part: Part, verdict: Verdict, now: float) -> None:
         for refusal in verdict.refused:
+            index = part.indices[refusal.index]
             self.refused.append(
                 msgspec.structs.replace(
-                    refusal,
-                    index=part.indices[refusal.index],
-                    attempts=part.attempts,
+                    refusal, index=index, attempts=self._attempts[index]
                 )
             )
         gone = len(verdict.refused) + len(verdict.retry)
         self.delivered += len(part.indices) - gone
-        if not gone:
+        if len(verdict.retry) < len(part.indices):
             self._failures = 0
+        if not gone:
             self._convict()
             return
         self._acquit()
         if verdict.retry:
             again = [part.indices[index] for index in verdict.retry]
-            if len(again) < len(part.indices):
-                self._failures = 0
             self._later(msgspec.structs.replace(part, indices=again), verdict, now)
 
     def _later(self, part: Part, verdict: Verdict, now: float) -> None:
@@ -416,11 +432,13 @@ class Delivery:
         if not self._todo or (verdict := self._todo[-1].blame) is None:
             return
         part = msgspec.structs.replace(self._todo.pop(), blame=None)
-        if len(part.indices) == 1:
+        if len(part.indices) > 1:
+            self._halve(part, verdict)
+        elif verdict.kind == "poison":
             self._refuse(part, verdict)
             self._join()
         else:
-            self._halve(part, verdict)
+            self._todo.append(part)  # it is sent alone, like any other
 
     def _acquit(self) -> None:
         """Suspect the other half no more: the fault was in this one."""
@@ -431,10 +449,7 @@ class Delivery:
         """Send in one what was parted only to find a bad event."""
         while len(self._todo) > 1 and _joinable(*self._todo[-2:]):
             later, sooner = self._todo[-2:]
-            joined = Part(
-                [*sooner.indices, *later.indices], max(sooner.attempts, later.attempts)
-            )
-            self._todo[-2:] = [joined]
+            self._todo[-2:] = [Part([*sooner.indices, *later.indices])]
 
     def _outsized(self, part: Part, verdict: Verdict) -> None:
         self._acquit()
@@ -450,7 +465,7 @@ class Delivery:
                 index,
                 verdict.reason,
                 error_type=verdict.error_type,
-                attempts=part.attempts,
+                attempts=self._attempts[index],
             )
             for index in part.indices
         ]
@@ -466,11 +481,18 @@ class Delivery:
         while self._todo:
             self._refuse(self._todo.pop(), verdict)
 
+    def give_up(self, reason: str, error_type: str) -> None:
+        """Refuse whatever is not settled; what failed last is part of the reason."""
+        if self._last is not _NEVER_SENT:
+            reason = f"{reason}: {self._last.reason}"
+        self.refuse_rest(reason, error_type)
+
     def expire(self, now: float) -> None:
         """Refuse the events that have outlived their deadline."""
         first = self._first_alive(now)
-        if not first:
+        if first <= self._expired:
             return
+        self._expired = first
         verdict = msgspec.structs.replace(
             self._last,
             reason=f"not delivered within {self._lifetime:g} s: {self._last.reason}",
@@ -482,7 +504,10 @@ class Delivery:
             dead = [index for index in part.indices if index < first]
             self._refuse(msgspec.structs.replace(part, indices=dead), verdict)
             if alive:
-                self._todo.append(msgspec.structs.replace(part, indices=alive))
+                # The bad event may have been among the dead: no half proves the other.
+                self._todo.append(
+                    msgspec.structs.replace(part, indices=alive, blame=None)
+                )
 
     def _first_alive(self, now: float) -> int:
         if self._lifetime is None:

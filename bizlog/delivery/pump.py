@@ -189,7 +189,8 @@ class Pump:
             if excess > 0:
                 lane.give_up(excess)
             while lane.batcher.bytes > most_bytes and lane.batcher.events > 1:
-                lane.give_up(max(1, lane.batcher.events // 10))
+                if not lane.give_up(max(1, lane.batcher.events // 10)):
+                    break  # the disk gives no answer
         self._release()
 
     def _release(self) -> None:
