@@ -80,6 +80,8 @@ commit;
 # Connections of a parent, in its forked child: closing them would touch its files.
 _forsaken: list[sqlite3.Connection] = []
 
+_TABLES = {"meta", "runs", "lanes", "notes"}
+
 _CORRUPT = frozenset((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB))
 
 
@@ -487,11 +489,13 @@ def check_format(connection: sqlite3.Connection) -> None:
     """
     ((application_id,),) = connection.execute("pragma application_id")
     ((version,),) = connection.execute("pragma user_version")
+    tables = {name for (name,) in connection.execute("select name from sqlite_schema")}
     if application_id != APPLICATION_ID:
-        ((tables,),) = connection.execute("select count(*) from sqlite_schema")
         raise UnfitFileError("foreign" if tables or application_id else "empty")
     if version > FORMAT_VERSION:
         raise UnfitFileError("newer")
+    if not tables >= _TABLES:
+        raise UnfitFileError("corrupt")
 
 
 def decode_state(state: bytes, start: int) -> LaneState:
