@@ -256,10 +256,10 @@ class SqliteJournal:
     def _rows(self, position: int, limit: int) -> Generator[_Row, None, None]:
         with _errors():
             yield from self._connection.execute(
-                "select * from runs where last >= ?1 and first"
-                " >= coalesce((select max(first) from runs where first <= ?1), 0)"
-                " order by first limit ?2",
-                (position, limit),
+                "select * from runs where last >= ? and first"
+                " >= coalesce((select max(first) from runs where first <= ?), 0)"
+                " order by first limit ?",
+                (position, position, limit),
             )
 
     def _missing(self, position: int) -> list[Record]:
