@@ -20,6 +20,7 @@ from bizlog.delivery.lane import Lane
 from bizlog.delivery.policy import Batcher
 from bizlog.delivery.pump import Pump
 from bizlog.delivery.queue import FrontQueue
+from bizlog.exceptions import PermanentSinkError
 from bizlog.sinks import Route
 from bizlog.testing import FaultySink, MemorySink
 
@@ -665,7 +666,7 @@ def test_a_part_that_dies_is_told(make_rig, make_records, monkeypatch):
     def fail(*_):
         raise RuntimeError("ours")
 
-    monkeypatch.setattr(rig.lanes[0]._journal, "read", fail)
+    monkeypatch.setattr(rig.lanes[0].live.journal, "read", fail)
     rig.offer(make_records(3))
     assert not rig.engine.flush(0.2)
     monkeypatch.undo()
@@ -763,14 +764,31 @@ def test_shutdown_keeps_its_deadline_with_a_stop_that_hangs(make_rig, make_recor
 
 
 def test_shutdown_with_a_refusing_sink_buries_in_time(make_rig, make_records, letters):
-    """A sink that fails at once does not use the deadline up."""
-    rig = make_rig(FaultySink(fail_calls=None))
+    """A sink that refuses at once does not use the deadline up."""
+    rig = make_rig(FaultySink(fail_calls=None, error=PermanentSinkError("no")))
     rig.offer(make_records(50))
 
     begun = time.monotonic()
     assert rig.engine.shutdown(10)
     assert time.monotonic() - begun < 2.0
     assert len(letters()) == 50
+    assert rig.closed
+
+
+def test_shutdown_with_a_failing_sink_buries_at_the_deadline(
+    make_rig, make_records, letters
+):
+    """It might still come back: its events wait until then, and are kept."""
+    rig = make_rig(FaultySink(fail_calls=None))
+    rig.offer(make_records(50))
+
+    begun = time.monotonic()
+    assert rig.engine.shutdown(0.5) is False
+    assert time.monotonic() - begun < 5.0
+    assert len(letters()) == 50
+    assert {letter["reason"].partition(": ")[2] for letter in letters()} == {
+        "RetryableSinkError: the test says no"
+    }
     assert rig.closed
 
 
