@@ -121,6 +121,11 @@ class DurableJournal:
         return max(self._disk.end, self._window.start)
 
     @property
+    def remembered(self) -> int:
+        """Position from which on records are in memory, on disk or not."""
+        return self._window.start
+
+    @property
     def memory_events(self) -> int:
         """Records that are in memory only."""
         return self.end - self._written
