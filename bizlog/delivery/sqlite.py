@@ -156,6 +156,7 @@ class SqliteJournal:
         with _errors():
             check_format(self._connection)
             meta = dict(self._connection.execute("select key, value from meta"))
+            lanes = dict(self._connection.execute("select name, state from lanes"))
             row = self._one("select last from runs order by first desc limit 1")
         try:
             self.journal_id: str = meta["journal_id"]
@@ -165,6 +166,9 @@ class SqliteJournal:
             raise UnfitFileError("corrupt") from None
         self.end: int = self.start if row is None else max(self.start, row + 1)
         self._released = self.start
+        self._lanes = {
+            name: decode_state(state, self.start) for name, state in lanes.items()
+        }
 
     @property
     def corrupt(self) -> int:
@@ -381,19 +385,11 @@ class SqliteJournal:
         row = (lane, msgspec.json.encode(state))
         with _errors():
             self._connection.execute("insert or replace into lanes values (?, ?)", row)
+        self._lanes[lane] = state
 
     def lanes(self) -> dict[str, LaneState]:
-        """
-        Say where each lane stood when it was last sealed, by name.
-
-        A state that cannot be read begins anew: a second time is better than never.
-
-        Raises:
-            JournalError: The disk gives no answer.
-        """
-        with _errors():
-            rows = self._connection.execute("select name, state from lanes").fetchall()
-        return {name: decode_state(state, self.start) for name, state in rows}
+        """Say where each lane stood when it was last sealed, by name."""
+        return dict(self._lanes)
 
     def note(self, key: str, value: bytes) -> None:
         """
@@ -489,7 +485,7 @@ def check_format(connection: sqlite3.Connection) -> None:
 
 
 def decode_state(state: bytes, start: int) -> LaneState:
-    """Read a lane's state; one that cannot be read stands at the start."""
+    """Read a lane's state; one that is damaged begins anew: twice beats never."""
     try:
         return msgspec.json.decode(state, type=LaneState)
     except (msgspec.DecodeError, UnicodeDecodeError):

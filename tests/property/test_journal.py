@@ -105,6 +105,9 @@ class Folder:
         journal.close()
         return self.open(path)
 
+    def hold(self) -> None:
+        """Nobody else is here."""
+
     def leave(self, *, damaged: bool) -> None:
         """Nobody else waits for it."""
         assert not damaged
