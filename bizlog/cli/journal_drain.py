@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
 from bizlog.cli.conveyor import Conveyor, stalled
-from bizlog.cli.interrupt import stopping
+from bizlog.cli.interrupt import Interruption
 from bizlog.cli.places import DEAD_LETTERS, configured_folder
 from bizlog.cli.progress import Progress
 from bizlog.cli.resume import fingerprint
@@ -64,7 +63,7 @@ class Drain:
         self._letters = DeadLetterFolder(
             dead_letters or configured_folder(DEAD_LETTERS), next_id()
         )
-        self._stop = threading.Event()
+        self._interruption = Interruption()
         self._ledgers: list[SinkLedger] = []
         self._name = ""
         self._fed = 0
@@ -75,12 +74,12 @@ class Drain:
         """Drain them; print the ledger, and give the exit code."""
         self._whole = sum(map(most_pending, orphans))
         removed = 0
-        with stopping(self._stop), Progress("drain") as progress:
+        with self._interruption.caught(), Progress("drain") as progress:
             for orphan in orphans:
-                if not self._stop.is_set():
+                if not self._interruption.asked:
                     removed += self._drain(orphan, progress)
         self._print(removed, len(orphans))
-        if self._stop.is_set():
+        if self._interruption.asked:
             return INTERRUPTED
         return 1 if self._complaints else 0
 
@@ -112,9 +111,7 @@ class Drain:
             start = self._start_of(disk)
             if start is None:
                 known = ", ".join(disk.lanes()) or "none"
-                self._complain(
-                    orphan, f"it has no sink {self._lane!r}; it has: {known}"
-                )
+                self._complain(orphan, f"it knows no sink {self._lane!r}, only {known}")
                 return False
             drained = asyncio.run(self._send(disk, start, progress))
             if not drained or _waits(disk):
@@ -141,7 +138,7 @@ class Drain:
             # positions may stand for other events than in a batch of the service.
             journal_id=fingerprint(disk.journal_id, self._lane, start),
             dead_letters=self._letters,
-            stopped=self._stop.is_set,
+            interruption=self._interruption,
         )
         cursor = _Cursor(start)
         async with conveyor:
@@ -175,7 +172,7 @@ class Drain:
         self._ledgers.append(sink)
         if conveyor.stalled:
             self._complaints.append(f"{disk.path}: not drained: {stalled()}")
-        elif not done and not self._stop.is_set():
+        elif not done and not self._interruption.asked:
             self._complaints.append(f"{disk.path}: not drained: the sink cannot flush")
 
     def _put_aside(self, orphan: JournalInfo, disk: SqliteJournal) -> None:

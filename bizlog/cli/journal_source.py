@@ -76,17 +76,16 @@ class JournalSource:
         """
         with self._opened() as connection:
             check_format(connection)
-            [(end,)] = connection.execute("select max(last) + 1 from runs")
-            position = start = after
-            while row := self._run(connection, position):
-                first, last = row[:2]
+            # What is journaled from now on is for the next time.
+            [(last,)] = connection.execute("select max(last) from runs")
+            end = 0 if last is None else last + 1
+            position = after
+            while (row := self._run(connection, position)) and row[0] < end:
                 for at, entry in _entries_of(self.path, row):
                     if at >= position:
                         yield entry
-                position = last + 1
-                self._done = (position - start) / max(position - start, end - start)
-                if first >= end:
-                    break  # what is journaled from now on is for the next time
+                position = row[1] + 1
+                self._done = (position - after) / (end - after)
         self._done = 1.0
 
     def _run(self, connection: sqlite3.Connection, position: int) -> _Row | None:

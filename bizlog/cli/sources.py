@@ -133,8 +133,8 @@ class Sources:
         ]
         if not found and not unfinished:
             raise CommandError(
-                f"{root}: holds no events: expected files named *{', *'.join(ENDINGS)}, "
-                f"or journals, *{JOURNAL_ENDING}"
+                f"{root}: holds no events: expected files named "
+                f"*{', *'.join(ENDINGS)}, or *{JOURNAL_ENDING} of journals"
             )
         return found
 
