@@ -29,9 +29,9 @@ BUSY_SECONDS = 5.0
 _Row: TypeAlias = "tuple[int, int, bytes, bytes]"
 
 _NEXT_RUN = (
-    "select first, last, checks, data from runs where first = "
-    "coalesce((select max(first) from runs where first <= ?1 and last >= ?1), "
-    "(select min(first) from runs where first > ?1))"
+    "select first, last, checks, data from runs where first = coalesce("
+    "(select max(first) from runs where first <= :at and last >= :at), "
+    "(select min(first) from runs where first > :at))"
 )
 
 
@@ -89,7 +89,7 @@ class JournalSource:
         self._done = 1.0
 
     def _run(self, connection: sqlite3.Connection, position: int) -> _Row | None:
-        found: _Row | None = connection.execute(_NEXT_RUN, (position,)).fetchone()
+        found: _Row | None = connection.execute(_NEXT_RUN, {"at": position}).fetchone()
         return found
 
     @contextmanager
