@@ -231,8 +231,7 @@ class DurableJournal:
         old = self._disk
         new = self._home.make(self.journal_id, self.start)
         try:
-            first = max(self.start, new.start)
-            lost = new.copy(old, first, self._window.start) if old else 0
+            lost = self._copy(old, new) if old else 0
             self._write(new)
             self._write_seals(new)
         except OSError:
@@ -245,6 +244,10 @@ class DurableJournal:
         self._disk = new
         self._is_gone = False
         return new
+
+    def _copy(self, old: SqliteJournal, new: SqliteJournal) -> int:
+        stop = self._window.start
+        return new.copy(old, self.start, stop) if self.start < stop else 0
 
     def read(self, position: int, max_events: int, max_bytes: int) -> list[Record]:
         """
