@@ -17,7 +17,7 @@ from bizlog import BusinessTelemetryClient, metrics
 from bizlog.delivery.dead_letters import DeadLetterFolder
 from bizlog.delivery.journal import MemoryJournal
 from bizlog.delivery.lane import Lane
-from bizlog.delivery.policy import Batcher, refusals
+from bizlog.delivery.policy import Batcher, judge
 from bizlog.ledger import (
     DURATION_SECONDS,
     LABEL_VALUES,
@@ -544,8 +544,7 @@ def test_types_of_errors_are_capped():
     refused = Tallies(("error_type",))
     for number in range(1_000):
         error = type(f'Error{number}"\n', (Exception,), {})("no")
-        (refusal,) = refusals(1, error)
-        refused.of(refusal.error_type).events += 1
+        refused.of(judge(1, error).error_type).events += 1
 
     counted = refused.snapshot()
     assert len(counted) == LABEL_VALUES + 1
