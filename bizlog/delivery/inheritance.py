@@ -59,17 +59,26 @@ class Inheritance:
     def look(self) -> None:
         """Take over what is free now."""
         for journal in self._adopt():
-            states, fresh = journal.lanes(), self._fresh_in(journal)
-            for lane in self._lanes:
-                lane.adopt(journal, states.pop(lane.name, None), fresh)
-            strangers = {
-                name: state
-                for name, state in states.items()
-                if state.settled < journal.end
-            }
-            self._journals.append((journal, strangers))
-            _report_strangers(journal, strangers)
+            try:
+                states, fresh = journal.lanes(), self._fresh_in(journal)
+            except JournalError as error:
+                # Let go: the next look may find its disk well again.
+                _report(error)
+                journal.close()
+            else:
+                self._hand_out(journal, states, fresh)
         self.release()
+
+    def _hand_out(
+        self, journal: Heirloom, states: dict[str, LaneState], fresh: int
+    ) -> None:
+        for lane in self._lanes:
+            lane.adopt(journal, states.pop(lane.name, None), fresh)
+        strangers = {
+            name: state for name, state in states.items() if state.settled < journal.end
+        }
+        self._journals.append((journal, strangers))
+        _report_strangers(journal, strangers)
 
     def _fresh_in(self, journal: Heirloom) -> int:
         if self._max_age is None:
@@ -87,7 +96,7 @@ class Inheritance:
                 if position >= journal.end:
                     journal.remove()
             except JournalError as error:
-                diagnostics.report("journal", f"a journal taken over: {error}")
+                _report(error)
             if position >= journal.end:
                 self._journals.remove((journal, strangers))
 
@@ -96,6 +105,10 @@ class Inheritance:
         for journal, _ in self._journals:
             journal.close()
         self._journals.clear()
+
+
+def _report(error: JournalError) -> None:
+    diagnostics.report("journal", f"a journal taken over: {error}")
 
 
 def _report_strangers(journal: Journal, strangers: dict[str, LaneState]) -> None:
