@@ -86,6 +86,7 @@ class Pump:
         self._max_bytes = max_bytes
         self._wakeup = asyncio.Event()
         self._burying = asyncio.Lock()
+        self._abandoned = False
         self.rejected = RefusedLetters(REJECTED_LETTERS, max_bytes)
 
     def wake(self) -> None:
@@ -103,13 +104,17 @@ class Pump:
 
     async def _tend(self) -> None:
         assert self._keeper is not None
-        while True:
-            self._keeper.tend()
+        while not self._abandoned:
+            try:
+                self._keeper.tend()
+            except Exception as error:  # noqa: BLE001  # events flow all the same
+                what = "the journal could not be looked after"
+                diagnostics.report("journal", f"{what}: {describe_error(error)}")
             self._wakeup.set()  # there may be room again
             await asyncio.sleep(TEND_SECONDS)
 
     async def _pump(self) -> None:
-        while True:
+        while not self._abandoned:
             self._queue.hurried = False
             self._wakeup.clear()
             moved = self._move()
@@ -252,9 +257,10 @@ class Pump:
         End with everything that is left; the deadline has passed.
 
         What a journal on disk keeps stays there; all else goes to the dead letters.
+        A caller's thread may do it where bizlog's is stuck, and that one again later.
         """
         waiting = self._queue.take(1 << 62)
-        if waiting and self._keeper is not None:
+        if waiting and self._keeper is not None and not self._abandoned:
             self._take_in(waiting)
             waiting = []
         for lane in self.lanes:
@@ -265,5 +271,6 @@ class Pump:
                 self._dead_letters.write(letters)
             except OSError as error:
                 self._report_lost(len(letters), error)
-        if self._keeper is not None:
+        if self._keeper is not None and not self._abandoned:
             self._keeper.close()
+        self._abandoned = True
