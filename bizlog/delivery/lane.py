@@ -706,13 +706,10 @@ class Lane:
             waiting: Records that no journal holds.
             reason: Why they were not delivered.
         """
-        self.abandoned = True
-        kept = self.live.journal.journaled
-        for flight in [f for f in self._flights if f.cursor is self.live]:
-            # One whose letters are being written is settled, kept or not.
-            if flight.whole.last >= kept or flight.burial:
-                self._bury_flight(flight, reason)
-        own = self._leave_out([*self.live.end_at(kept), *waiting])
+        if not self.abandoned:
+            self.abandoned = True
+            waiting = [*self._abandon_live(reason), *waiting]
+        own = self._leave_out(waiting)
         refused = _all_refused(own, reason, "shutdown", attempts=0)
         batch = Batch("", 0, 0, own)
         burial = _Burial(
@@ -721,8 +718,18 @@ class Lane:
         burial.write()
         self._count_buried(burial, refused)
         self._tell_buried(burial)
+
+    def _abandon_live(self, reason: str) -> list[Record]:
+        """Bury what is under way and not kept; returns what waits and is not kept."""
+        kept = self.live.journal.journaled
+        for flight in [f for f in self._flights if f.cursor is self.live]:
+            # One whose letters are being written is settled, kept or not.
+            if flight.whole.last >= kept or flight.burial:
+                self._bury_flight(flight, reason)
+        waiting = self.live.end_at(kept)
         self._arrivals.clear()
         self._save()
+        return waiting
 
     def _bury_flight(self, flight: _Flight, reason: str) -> None:
         if flight.burial is None:
