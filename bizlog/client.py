@@ -34,6 +34,7 @@ from bizlog.delivery.engine import Engine
 from bizlog.delivery.policy import reason_of
 from bizlog.delivery.queue import FrontQueue, Overflow
 from bizlog.delivery.receipts import (
+    CLOSED,
     QUEUE_FULL,
     Level,
     Receipt,
@@ -442,7 +443,8 @@ class BusinessTelemetryClient:
                 tell(wait)
             taken = self._queue.offer(record)
             if not taken:
-                self._receipts.lose(record.event_id, QUEUE_FULL)
+                reason = CLOSED if self._queue.closed else QUEUE_FULL
+                self._receipts.lose(record.event_id, reason)
             return taken
 
         return offer

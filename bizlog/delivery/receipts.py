@@ -42,6 +42,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 PENDING = Outcome("pending")
 QUEUE_FULL = "the queue was full"
+CLOSED = "bizlog is shut down"
 
 
 class Receipt(msgspec.Struct, frozen=True):

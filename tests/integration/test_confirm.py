@@ -219,7 +219,7 @@ def test_an_event_that_finds_no_room_is_dropped(make_client):
     receipt = confirm(client, placed(), timeout=60.0)
 
     assert not receipt.confirmed
-    dropped = Outcome("dropped", "the queue did not take it")
+    dropped = Outcome("dropped", "bizlog is shut down")
     assert receipt.sinks == {"memory": dropped, "faulty": dropped}
     assert client._receipts.expected == {}
 

@@ -548,7 +548,10 @@ class StandInKeeper:
     def release(self):
         pass
 
-    def close(self):
+    def remembers(self, position):
+        return False
+
+    def close(self, settled):
         self.closed += 1
 
 
