@@ -51,13 +51,19 @@ class Journal(Protocol):
 
     Attributes:
         journal_id: Names the log; part of every batch's name.
-        start: Position of the first record that is still there.
-        end: Position behind the last record.
     """
 
     journal_id: str
-    start: int
-    end: int
+
+    @property
+    def start(self) -> int:
+        """Position of the first record that is still there."""
+        ...
+
+    @property
+    def end(self) -> int:
+        """Position behind the last record."""
+        ...
 
     def append(self, run: Sequence[Record]) -> None:
         """Add records at the end."""
