@@ -300,6 +300,36 @@ def test_deletions_are_few(journal, make_records, monkeypatch):
     assert journal.start == 50
 
 
+def test_a_long_tail_is_deleted_in_parts(journal, make_records, monkeypatch):
+    """However much is released at once, one call deletes a part of it."""
+    monkeypatch.setattr(sqlite, "DELETE_EVENTS", 35)
+    for _ in range(10):
+        journal.append(make_records(10))
+    journal.release(100)
+    starts = []
+    for _ in range(4):
+        journal.tidy()
+        starts.append(journal.start)
+
+    assert starts == [30, 60, 90, 100]
+
+
+def test_a_gap_is_no_obstacle(journal, make_records, monkeypatch):
+    """What follows a gap longer than such a part is deleted as well."""
+    monkeypatch.setattr(sqlite, "DELETE_EVENTS", 35)
+    journal.append(make_records(10))
+    journal.skip_to(90)
+    journal.append(make_records(10))
+    journal.release(95)
+    journal.tidy()
+    assert journal.start == 90
+
+    journal.release(100)
+    journal.tidy()
+
+    assert (journal.start, journal.end) == (100, 100)
+
+
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
