@@ -517,6 +517,23 @@ def test_what_asyncio_has_to_say_stays_in_our_log(make_rig, make_records, caplog
     assert {record.name for record in caplog.records} <= {"bizlog"}
 
 
+def test_the_hosts_debug_mode_is_not_ours(make_rig, make_records, caplog, monkeypatch):
+    """With PYTHONASYNCIODEBUG a slow sink would be told of on asyncio's own logger."""
+    monkeypatch.setattr(asyncio.coroutines, "_is_debug_mode", lambda: True)
+
+    class Blocking(MemorySink):
+        async def deliver(self, batch):
+            time.sleep(0.15)
+            return await super().deliver(batch)
+
+    rig = make_rig(Blocking())
+    rig.offer(make_records(1))
+    assert rig.engine.flush(10)
+    assert rig.engine.shutdown(10)
+
+    assert [record.name for record in caplog.records] == []
+
+
 # Shutdown
 
 
