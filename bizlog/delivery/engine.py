@@ -130,6 +130,8 @@ class Engine:
     # Starting
 
     def _start(self) -> None:
+        if self._closed.is_set():
+            return  # nothing would end the thread
         if self._retry_at and time.monotonic() < self._retry_at:
             self._queue.awake = False
             return
