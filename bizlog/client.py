@@ -107,6 +107,7 @@ if TYPE_CHECKING:
         journal_max_age: float | None
         handle_sigterm: bool | None
         dead_letters: str | None
+        dead_letters_max_bytes: int | None
         development: bool | None
         disabled: bool | None
         strict: bool | None
@@ -197,7 +198,9 @@ class BusinessTelemetryClient:
             wake=self._wake,
         )
         self._dead_letters = DeadLetterFolder(
-            settings.dead_letters, self.chain.producer_id
+            settings.dead_letters,
+            self.chain.producer_id,
+            settings.dead_letters_max_bytes,
         )
         self._receipts = Receipts()
         self._queue.on_drop = self._receipts.note_dropped
