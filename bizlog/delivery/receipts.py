@@ -134,11 +134,13 @@ class Receipts:
 
     Attributes:
         expected: The waits that are not settled, by event id.
+        hurried: Somebody waits now: what gathers need not wait for company.
     """
 
     def __init__(self, sinks: Sequence[str] = ()) -> None:
         self.sinks = sinks
         self.expected: dict[str, Wait] = {}
+        self.hurried = False
 
     def expect(self, event_id: str) -> Wait:
         """Wait for an event that is about to be offered."""
