@@ -493,6 +493,7 @@ class BusinessTelemetryClient:
             if not waits:
                 return Receipt(None, confirmed=False, reason="it was refused")
             wait = waits[0]
+        self._receipts.hurried = True
         self._queue.nudge()
         answer = asyncio.wrap_future(wait.ask(level, quorum))
         with suppress(TimeoutError):

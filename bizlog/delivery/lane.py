@@ -184,6 +184,7 @@ class Lane:
         self._started = False
         self._starting = asyncio.Lock()
         self._flush_to = 0
+        self._due_to = 0
         self._flush_waiters: list[asyncio.Future[bool]] = []
         self.abandoned = False
         self.not_routed = 0
@@ -270,6 +271,11 @@ class Lane:
         self._changed.set()
         return await waiter
 
+    def hasten(self, events: int) -> None:
+        """Send what gathers now, and so many events that come next, without delay."""
+        self._due_to = self.live.journal.end + events
+        self._changed.set()
+
     def hurry(self) -> None:
         """Cut short the waits after failures: the end is near."""
         for flight in self._flights:
@@ -339,7 +345,7 @@ class Lane:
             return None
         now = self._clock()
         wait = self.batcher.due_in(now)
-        if self.live.next < self._flush_to:
+        if self.live.next < max(self._flush_to, self._due_to):
             wait = 0.0
         return wait if wait is None else max(wait, self.live.ask_at - now)
 

@@ -121,6 +121,7 @@ class Pump:
         while not self._abandoned:
             self._queue.hurried = False
             self._wakeup.clear()
+            self._hasten()
             moved = self._move()
             await self._bury_rejected()
             if moved and self._is_far_ahead():
@@ -149,6 +150,13 @@ class Pump:
                     self._progress.clear()
                     await self._progress.wait()
 
+    def _hasten(self) -> None:
+        """Have the lanes send at once what somebody waits for."""
+        if self._receipts is not None and self._receipts.hurried:
+            self._receipts.hurried = False
+            for lane in self.lanes:
+                lane.hasten(len(self._queue))
+
     async def _gather(self) -> None:
         # Not wait_for: on 3.11 it swallows a cancellation that meets a wake-up.
         with suppress(TimeoutError):
@@ -161,7 +169,8 @@ class Pump:
             # Clear the flag, then look again: a record offered in between found the
             # flag set and woke nobody.
             self._queue.awake = False
-            if len(self._queue) or self.rejected:
+            hurried = self._receipts is not None and self._receipts.hurried
+            if len(self._queue) or self.rejected or hurried:
                 self._queue.awake = True
                 return
         await self._wakeup.wait()

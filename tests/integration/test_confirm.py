@@ -61,6 +61,16 @@ def test_an_event_is_sent_and_waited_for(make_client):
     assert [record.event_id for record in sink.records] == [receipt.event_id]
 
 
+def test_who_waits_need_not_wait_for_company(make_client):
+    """`flush_interval` is for events that nobody waits for."""
+    sink = MemorySink()
+    client, event = make_client(sink, flush_interval=600.0), placed()
+    client.send_sync(event)
+
+    assert confirm(client, event).confirmed
+    assert confirm(client, placed()).confirmed
+
+
 def test_a_name_with_properties_is_sent(make_client):
     """As `send` takes it."""
     sink = MemorySink()
