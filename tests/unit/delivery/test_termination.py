@@ -98,8 +98,12 @@ def test_it_may_be_asked_for_again(host):
 
 
 def test_the_default_ends_the_process_after_a_shutdown(host, monkeypatch):
-    """The engines are shut down, the default is back in place, the signal is raised."""
-    raised = []
+    """
+    The engines are shut down, the default is back in place, the signal is raised.
+
+    Where that ends nothing (the first process of a container), the process ends itself.
+    """
+    raised, ended = [], []
     engine = Ending()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     module.watch(engine)
@@ -108,10 +112,12 @@ def test_the_default_ends_the_process_after_a_shutdown(host, monkeypatch):
         raised.append((number, signal.getsignal(signal.SIGTERM)))
 
     monkeypatch.setattr(module.signal, "raise_signal", take_note)
+    monkeypatch.setattr(module.os, "_exit", ended.append)
     send()
 
     assert engine.calls == ["begin_flush", "shutdown"]
     assert raised == [(signal.SIGTERM, signal.SIG_DFL)]
+    assert ended == [128 + signal.SIGTERM]
 
 
 def test_a_signal_that_the_host_ignores_stays_ignored(host):
