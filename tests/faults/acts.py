@@ -1,0 +1,308 @@
+"""
+What children do beyond emitting: forks, hostile values, clocks, disks, sudden death.
+
+Each act has the signature that `child.py` calls; `shift_clocks` comes before bizlog is
+imported.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import resource
+import shutil
+import sqlite3
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from child import Emitter
+from marks import Marks, Report
+
+Job = dict[str, Any]
+
+CHILD_SECONDS = 10.0
+FORKS = 40
+EVENTS_A_FORK = 5
+FORK_BASE = 1_000_000  # numbers of the children's events
+CHUNK = 50
+
+
+# Values
+
+
+def values(contender: Any, job: Job, report: Report) -> None:
+    """Emit one event with each kind of value that JSON does not know, and flush it."""
+    emitter = Emitter(contender)
+    kinds = (
+        Decimal("9.99"),
+        uuid.uuid4(),
+        dt.date(2026, 11, 25),
+        dt.datetime(2026, 11, 25, 12, tzinfo=dt.UTC),
+        {1, 2},
+        float("nan"),
+        object(),
+    )
+    for n, value in enumerate(kinds):
+        emitter.emit(n, value=value)
+        with suppress(Exception):
+            contender.flush(10.0)
+    report.add(**emitter.facts())
+    time.sleep(job["idle"])
+
+
+# Forks
+
+
+def fork(contender: Any, job: Job, report: Report) -> None:
+    """Fork at once; the child emits, waits a second, flushes and ends plainly."""
+    pid = os.fork()
+    if pid == 0:
+        emitter = Emitter(contender)
+        for n in range(job["count"]):
+            emitter.emit(n)
+        report.add(**emitter.facts())
+        time.sleep(1.0)
+        contender.flush(5.0)
+        sys.exit()
+    hung = not _ended(pid, CHILD_SECONDS)
+    facts = Report.read(Path("report.json"))  # the child has written since
+    report.add(**{**facts, "hung": hung, "last_emit": time.monotonic()})
+
+
+def _ended(pid: int, seconds: float) -> bool:
+    """Wait for a forked child; kill it when it takes longer."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if os.waitpid(pid, os.WNOHANG)[0]:
+            return True
+        time.sleep(0.01)
+    os.kill(pid, 9)
+    os.waitpid(pid, 0)
+    return False
+
+
+def forks(contender: Any, job: Job, report: Report) -> None:
+    """Fork again and again while four threads emit; each child emits and flushes."""
+    stop = threading.Event()
+    emitters = [Emitter(contender) for _ in range(4)]
+    counts = [0] * len(emitters)
+
+    def load(index: int) -> None:
+        while not stop.is_set():
+            emitters[index].emit(index * 100_000 + counts[index])
+            counts[index] += 1
+            time.sleep(0.001)
+
+    threads = [threading.Thread(target=load, args=(i,)) for i in range(len(emitters))]
+    for thread in threads:
+        thread.start()
+    hung = sum(
+        _fork_one(contender, k, job["seconds"], stop) for k in range(job["forks"])
+    )
+    stop.set()
+    for thread in threads:
+        thread.join()
+    report.add(**emitters[0].facts(), hung=hung, parent=sum(counts))
+    contender.flush(job["seconds"])
+
+
+def _fork_one(contender: Any, k: int, seconds: float, stop: threading.Event) -> bool:
+    pid = os.fork()
+    if pid == 0:
+        for n in range(EVENTS_A_FORK):
+            contender.emit(FORK_BASE + k * EVENTS_A_FORK + n)
+        os._exit(0 if contender.flush(seconds) else 1)
+    return not _ended(pid, 2 * seconds)
+
+
+# Sudden death
+
+
+def hammer(contender: Any, job: Job, report: Report) -> None:
+    """
+    Emit without end in chunks and mark what was accepted; somebody will kill us.
+
+    A chunk is accepted when its last event's commit to the journal has returned: the
+    journal keeps the order. Stops by itself after `count` events.
+    """
+    with Marks(Path("marks"), job["marks"]) as marks:
+        for start in range(job["first"], job["first"] + job["count"], CHUNK):
+            numbers = range(start, start + CHUNK)
+            for n in numbers[:-1]:
+                contender.accept(n)
+                marks.emitted(n)
+            marks.emitted(numbers[-1])
+            contender.confirm(numbers[-1])
+            marks.accepted(numbers)
+            if pause := job.get("pause"):
+                time.sleep(pause)
+    report.add(finished=True)
+    sys.stdin.read()
+
+
+def pile(contender: Any, job: Job, report: Report) -> None:
+    """Emit very many events, confirm the last one, and wait to be killed."""
+    for n in range(job["count"] - 1):
+        contender.accept(n)
+    contender.confirm(job["count"] - 1)
+    report.add(piled=True)
+    sys.stdin.read()
+
+
+# Clocks
+
+
+class _Shift:
+    seconds = 0.0
+
+
+def shift_clocks() -> None:
+    """Replace the wall clocks of `time` and `datetime` by ones that can jump."""
+    plain, plain_ns, moment = time.time, time.time_ns, dt.datetime
+
+    class Shifted(moment):  # type: ignore[valid-type,misc]
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return moment.now(tz) + dt.timedelta(seconds=_Shift.seconds)
+
+    time.time = lambda: plain() + _Shift.seconds
+    time.time_ns = lambda: plain_ns() + int(_Shift.seconds * 1e9)
+    dt.datetime = Shifted  # type: ignore[misc]
+
+
+def clock(contender: Any, job: Job, report: Report) -> None:
+    """Emit twenty events after each jump of the wall clock; it ends where it began."""
+    with Marks(Path("marks"), job["marks"]) as marks:
+        emitter = Emitter(contender, marks)
+        for jump, offset in enumerate(job["offsets"]):
+            _Shift.seconds = offset
+            for n in range(20):
+                emitter.emit(20 * jump + n)
+            time.sleep(0.5)
+    _Shift.seconds = 0.0
+    report.add(**emitter.facts())
+    report.add(flushed=contender.flush(job["timeout"]))
+    sys.stdin.read()
+
+
+# Disks
+
+
+def disk(contender: Any, job: Job, report: Report) -> None:
+    """
+    Emit a thousand events a second while the disk fails and comes back, flush; then
+    emit one every 20 ms, until somebody kills us.
+    """
+    fail = DISKS[job["fault"]]
+    folder = Path(job["folder"]) / "journal"
+    with Marks(Path("marks"), job["marks"]) as marks:
+        emitter = Emitter(contender, marks)
+        n = _load(emitter, 0, 1.0)
+        heal = fail(folder)
+        n = _load(emitter, n, job["seconds"])
+        heal()
+        n = _load(emitter, n, 0.5)
+        report.add(**emitter.facts())
+        done = contender.flush(job["timeout"])
+        report.add(flushed=done, before=n, ledger=contender.ledger())
+        sys.stdin.readline()  # the sink has stopped taking events
+        report.add(healed=time.monotonic())
+        while True:
+            emitter.emit(n)
+            n += 1
+            time.sleep(0.020)
+
+
+def _load(emitter: Emitter, n: int, seconds: float) -> int:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        emitter.emit(n)
+        n += 1
+        time.sleep(0.001)
+    return n
+
+
+def delete_folder(folder: Path) -> Callable[[], None]:
+    """Delete the journal's folder with all that is in it."""
+    shutil.rmtree(folder)
+    return lambda: None
+
+
+def limit_files(folder: Path) -> Callable[[], None]:
+    """Have the system refuse all writes beyond a small size of file: SQLite sees EIO."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16 * 1024, hard))
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+class _Disk:
+    full = False
+
+
+class _Connection(sqlite3.Connection):
+    """Writes as long as there is room; a full disk is SQLITE_FULL, as SQLite has it."""
+
+    def execute(self, sql: str, *rest: Any) -> sqlite3.Cursor:
+        _check_room(sql)
+        return super().execute(sql, *rest)
+
+    def executemany(self, sql: str, *rest: Any) -> sqlite3.Cursor:
+        _check_room(sql)
+        return super().executemany(sql, *rest)
+
+    def cursor(self, *_: Any) -> Any:
+        return super().cursor(_Cursor)
+
+
+class _Cursor(sqlite3.Cursor):
+    def execute(self, sql: str, *rest: Any) -> sqlite3.Cursor:
+        _check_room(sql)
+        return super().execute(sql, *rest)
+
+    def executemany(self, sql: str, *rest: Any) -> sqlite3.Cursor:
+        _check_room(sql)
+        return super().executemany(sql, *rest)
+
+
+def _check_room(sql: str) -> None:
+    writes = ("INSERT", "UPDATE", "DELETE", "REPLACE", "CREATE", "COMMIT")
+    if _Disk.full and sql.lstrip().upper().startswith(writes):
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = sqlite3.SQLITE_FULL
+        error.sqlite_errorname = "SQLITE_FULL"
+        raise error
+
+
+_connect = sqlite3.connect
+
+
+def connect(*arguments: Any, **options: Any) -> sqlite3.Connection:
+    """Open a database on the disk that may be full."""
+    return _connect(*arguments, **{"factory": _Connection, **options})
+
+
+sqlite3.connect = connect
+
+
+def fill_disk(folder: Path) -> Callable[[], None]:
+    """Let SQLite find no room."""
+    _Disk.full = True
+    return _free_disk
+
+
+def _free_disk() -> None:
+    _Disk.full = False
+
+
+DISKS: dict[str, Callable[[Path], Callable[[], None]]] = {
+    "deleted": delete_folder,
+    "eio": limit_files,
+    "full": fill_disk,
+}

@@ -1,0 +1,97 @@
+"""
+What a child process leaves behind however it ends: marks in a shared file, and a report.
+
+The marks are a mapped file, one cell for each event: they are there after SIGKILL,
+and setting one costs a fraction of a microsecond. Times are the monotonic clock's,
+which all processes of a machine share.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import time
+from array import array
+from pathlib import Path
+from typing import Any, Self
+
+EMITTED, ACCEPTED = 1, 2
+
+
+class Marks:
+    """
+    When each event was emitted and accepted, by its number.
+
+    Args:
+        path: The shared file; made where it is not there.
+        events: How many numbers there are.
+    """
+
+    def __init__(self, path: Path, events: int) -> None:
+        self._events = events
+        size = 16 * events
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        if os.fstat(descriptor).st_size < size:
+            os.ftruncate(descriptor, size)
+        self._map = mmap.mmap(descriptor, size)
+        os.close(descriptor)
+        self._cells = memoryview(self._map).cast("d")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._cells.release()
+        self._map.close()
+
+    def emitted(self, n: int) -> None:
+        """Mark that the event was emitted, now."""
+        self._cells[2 * n] = time.monotonic()
+
+    def accepted(self, numbers: range) -> None:
+        """Mark that the events were accepted, now."""
+        now = time.monotonic()
+        for n in numbers:
+            self._cells[2 * n + 1] = now
+
+    def all_emitted(self) -> dict[int, float]:
+        """When each emitted event was emitted."""
+        return self._read(0)
+
+    def all_accepted(self) -> dict[int, float]:
+        """When each accepted event was accepted."""
+        return self._read(1)
+
+    def _read(self, offset: int) -> dict[int, float]:
+        cells = array("d", self._cells)
+        return {n: at for n in range(self._events) if (at := cells[2 * n + offset])}
+
+
+class Report:
+    """
+    What a child has to say, in a file that is always whole.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._facts: dict[str, Any] = {}
+
+    def add(self, **facts: Any) -> None:
+        """Write more facts."""
+        self._facts |= facts
+        fresh = self._path.with_suffix(".new")
+        fresh.write_text(json.dumps(self._facts, default=str))
+        fresh.replace(self._path)
+
+    @staticmethod
+    def read(path: Path) -> dict[str, Any]:
+        """Read what a child has written; nothing where it never came to it."""
+        try:
+            facts: dict[str, Any] = json.loads(path.read_text())
+        except FileNotFoundError:
+            return {}
+        return facts

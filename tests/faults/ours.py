@@ -1,0 +1,275 @@
+"""
+The scenarios that only bizlog goes through: sudden death, forks, clocks and disks.
+
+No peer keeps anything beyond its process, so there is nothing to compare.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from statistics import median
+
+import orjson
+from cell import Cell
+from marks import Marks
+from processes import ROOT, Outcome
+from scene import Scene
+from server import HANG, OK, Behaviour, Request, Sink, throttled
+
+MEGABYTE = 1024 * 1024
+YEAR = 365 * 86_400.0
+JUMPS = (0.0, 3_600.0, -3_600.0, YEAR, -YEAR)
+EVENTS_A_LIFE = 20_000
+
+
+def plain(scene: Scene) -> Cell:
+    """SIGTERM without handler or confirm, with a journal: the last 20 ms may be lost."""
+    windows: list[float] = []
+    for _ in range(1 if scene.quick else 5):
+        cell, window = _terminate_plainly(scene)
+        windows.append(window)
+        if cell.misses:
+            break
+    window = median(windows)
+    cell.notes.append(f"lost the last {window * 1000:.0f} ms")
+    cell.expect(
+        window <= 0.020 * scene.patience, f"lost {window * 1000:.0f} ms, not 20"
+    )
+    return cell
+
+
+def _terminate_plainly(scene: Scene) -> tuple[Cell, float]:
+    """Emit 1,000 events in about a second, terminate; how old was the oldest lost one?"""
+    seen: list[bytes] = []
+    for file in scene.folder.glob("marks"):
+        file.unlink()
+    with Sink(check=lambda event: seen.append(orjson.dumps(event.data))) as sink:
+        outcome = scene.run(
+            sink, count=1_000, pause=0.001, marks=1_000, then=("sigterm",)
+        )
+        with Marks(scene.folder / "marks", 1_000) as marks:
+            emitted = marks.all_emitted()
+        scene.restart(sink, 1_000, lambda: 1_000 in sink.stored)
+        sink.wait_for(lambda: sink.delivered > 1_000, 1.0)
+        cell = scene.cell(sink, outcome, 1_001)
+    lost = emitted.keys() - sink.stored.keys()
+    ended = outcome.report["terminated"]
+    cell.expect(not sink.doubled, f"{sink.doubled} doubled")
+    _judge_gaps(scene, cell, seen, len(lost))
+    return cell, max((ended - emitted[n] for n in lost), default=0.0)
+
+
+def _judge_gaps(scene: Scene, cell: Cell, seen: list[bytes], lost: int) -> None:
+    """Have `bizlog gaps` find that exactly the lost events are missing."""
+    file = scene.folder / "seen.jsonl"
+    file.write_bytes(b"".join(line + b"\n" for line in seen))
+    said = subprocess.run(
+        [sys.executable, "-m", "bizlog", "gaps", file],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = said.stdout + said.stderr
+    cell.expect(said.returncode in {0, 1}, f"bizlog gaps: {found.strip()[-200:]}")
+
+
+def sigkill(scene: Scene) -> Cell:
+    """SIGKILL at random points of 200 lives, each of which takes over from the last."""
+    lives = 8 if scene.quick else 200
+    total = (lives + 1) * EVENTS_A_LIFE
+    chance = scene.random
+    with Sink(usual=Behaviour(after=0.002), honour_keys=False) as sink:
+        for life in range(lives):
+            _live_and_die(scene, sink, life, total, chance.uniform(0.0, 0.25))
+        with Marks(scene.folder / "marks", total) as marks:
+            accepted = marks.all_accepted()
+        done = lambda: sink.stored.keys() >= accepted.keys()  # noqa: E731
+        outcome = scene.restart(sink, total - 1, done)
+        cell = Cell(
+            emitted=len(accepted),
+            delivered=len(accepted.keys() & sink.stored.keys()),
+            doubled=sink.doubled,
+            notes=[f"{lives} kills"],
+        )
+        largest = max((len(request.numbers) for request in sink.requests), default=0)
+    _judge_lives(cell, sink, lives * largest, outcome)
+    return cell
+
+
+def _live_and_die(scene: Scene, sink: Sink, life: int, total: int, age: float) -> None:
+    job = {"first": life * EVENTS_A_LIFE, "count": EVENTS_A_LIFE, "marks": total}
+    with scene.start(sink, act="hammer", **job) as child:
+        child.wait_for("imported", 20 * scene.patience)
+        time.sleep(age)
+
+
+def _judge_lives(cell: Cell, sink: Sink, most: int, outcome: Outcome) -> None:
+    lost = cell.emitted - cell.delivered
+    cell.expect(cell.emitted > 0, f"nothing was accepted: {outcome.said}")
+    cell.expect(not lost, f"{lost} accepted events lost")
+    cell.expect(cell.doubled <= most, f"{cell.doubled} doubled, {most} allowed")
+    cell.expect(not sink.renamed, f"{len(sink.renamed)} events got a second id")
+    cell.expect(not sink.wrong, f"unreadable: {sink.wrong[:1]}")
+
+
+def pending(scene: Scene) -> Cell:
+    """A restart with 1,000,000 pending: the first delivery is early, memory is flat."""
+    count = 30_000 if scene.quick else 1_000_000
+    options = {"overflow": "block", "block_timeout": 30.0}
+    with Sink(refusing=True) as sink:
+        with scene.start(sink, act="pile", count=count, options=options) as child:
+            child.wait_for("piled", 240)
+            piled = "piled" in child.report
+        sink.listen()
+        job = {"first": count, "count": 1, "then": ("wait",)}
+        with scene.start(sink, **job) as child:
+            child.wait_for("waiting", 30 * scene.patience)
+            before = child.memory()
+            sink.wait_for(lambda: sink.delivered > count, 240)
+            grown = child.memory("VmHWM") - before
+            started, last = child.started, time.monotonic()
+            child.release()
+            outcome = child.finish(30)
+        cell = scene.cell(sink, outcome, count + 1)
+        first = min(sink.first_at.values(), default=last)
+    share = (first - started) / (last - started)
+    cell.notes += [
+        f"first after {first - started:.2f} of {last - started:.1f} s",
+        f"+{grown // MEGABYTE} MB",
+    ]
+    cell.expect(piled, "the events were not accepted")
+    cell.expect_all()
+    allowed = 1.0 if scene.quick else 0.2  # so few are through before Python is up
+    cell.expect(share <= allowed, f"first delivery after {share:.2f} of the drain")
+    cell.expect(grown <= 96 * MEGABYTE, f"memory grew by {grown // MEGABYTE} MB")
+    return cell
+
+
+def forks(scene: Scene) -> Cell:
+    """40 forks while four threads emit: no child hangs, every event comes once."""
+    many = 10 if scene.quick else 40
+    with Sink() as sink:
+        seconds = 5.0 * scene.patience
+        job = {"act": "forks", "forks": many, "seconds": seconds}
+        outcome = scene.run(sink, cut=120 * scene.patience, **job)
+        report = outcome.report
+        cell = scene.cell(sink, outcome, report.get("parent", 0) + 5 * many)
+    cell.seconds = None
+    hung = report.get("hung")
+    cell.notes.append(f"{hung} hung")
+    cell.expect(hung == 0, f"{hung} children hung")
+    cell.expect_all()
+    return cell
+
+
+def clock(scene: Scene) -> Cell:
+    """The wall clock jumps by ±1 hour and ±1 year while a 429 is being waited out."""
+    count = 20 * len(JUMPS)
+    script = [throttled(1), OK] * len(JUMPS)
+    with Sink(script=script) as sink:
+        outcome = scene.run_until(
+            sink,
+            lambda: sink.delivered >= count,
+            30 * scene.patience,
+            act="clock",
+            clock=True,
+            offsets=JUMPS,
+            marks=count,
+            timeout=20.0 * scene.patience,
+            options={"flush_interval": 0.1},
+        )
+        cell = scene.cell(sink, outcome, count)
+        with Marks(scene.folder / "marks", count) as marks:
+            emitted = marks.all_emitted()
+        late = max((at - emitted[n] for n, at in sink.first_at.items()), default=0.0)
+    cell.seconds = None
+    cell.expect_all()
+    _judge_order(cell, sink)
+    early = _shortest_wait(sink.requests)
+    cell.expect(early >= 0.95, f"sent again {early:.2f} s after Retry-After: 1")
+    cell.expect(late <= 15 * scene.patience, f"an event came {late:.1f} s late")
+    return cell
+
+
+def _judge_order(cell: Cell, sink: Sink) -> None:
+    numbers = list(sink.stored)
+    cell.expect(numbers == sorted(numbers), "the order was not kept")
+    ids = set(sink.stored.values())
+    cell.expect(len(ids) == len(numbers), "ids are not unique")
+
+
+def _shortest_wait(requests: list[Request]) -> float:
+    waits = [after.at - it.at for it, after in pairwise(requests) if it.status == 429]
+    return min(waits, default=0.0)
+
+
+def deleted(scene: Scene) -> Cell:
+    """The journal's folder is deleted under load."""
+    return _disk(scene, "deleted")
+
+
+def eio(scene: Scene) -> Cell:
+    """Every write to the journal's files fails for a while (EIO)."""
+    return _disk(scene, "eio")
+
+
+def full(scene: Scene) -> Cell:
+    """The disk is full for a while."""
+    return _disk(scene, "full")
+
+
+def _disk(scene: Scene, fault: str) -> Cell:
+    """
+    Let the disk fail under load; then see whether it is used again within 5 s.
+
+    After the fault all is flushed. Then the sink hangs, five seconds later the process
+    is killed half a second after an event that must be in the journal by then: it is
+    delivered after the restart.
+    """
+    most = 200_000
+    job = {"act": "disk", "fault": fault, "marks": most, "timeout": 10 * scene.patience}
+    with Sink() as sink:
+        with scene.start(sink, seconds=0.5 if scene.quick else 2.0, **job) as child:
+            child.wait_for("before", 30 * scene.patience)
+            delivered = sink.delivered
+            sink.behave(HANG)
+            child.tell("hangs")
+            child.wait_for("healed", 10 * scene.patience)
+            time.sleep(6.5)
+            report, killed = child.report, time.monotonic()
+        with Marks(scene.folder / "marks", most) as marks:
+            emitted = marks.all_emitted()
+        before = report.get("before", 0)
+        span = report.get("healed", killed) + 5.0, killed - 0.5
+        due = {n for n, at in emitted.items() if span[0] < at < span[1]}
+        sink.behave(OK)
+        done = lambda: sink.stored.keys() >= due  # noqa: E731
+        outcome = scene.restart(sink, most - 1, done)
+        cell = scene.cell(sink, outcome, before)
+        back = len(due & sink.stored.keys())
+    cell.delivered, cell.seconds = delivered, None
+    cell.notes.append(f"{back}/{len(due)} kept after recovery")
+    _judge_disk(scene, cell, report)
+    cell.expect(bool(due), "the process died before the disk came back")
+    cell.expect(back == len(due), f"{len(due) - back} lost 5 s after the disk was back")
+    return cell
+
+
+def _judge_disk(scene: Scene, cell: Cell, report: dict[str, object]) -> None:
+    ledger = report.get("ledger")
+    cell.expect(isinstance(ledger, dict), "the process did not get through the fault")
+    if not isinstance(ledger, dict):
+        return
+    dropped = sum(ledger["dropped"].values())
+    if dropped:
+        cell.notes.append(f"{dropped} dropped and counted")
+    cell.expect(ledger["balanced"], f"the ledger is open: {ledger}")
+    lost = cell.emitted - cell.delivered - ledger["dead_lettered"]
+    cell.expect(lost == dropped, f"{lost} lost, {dropped} counted")
+    cell.expect(not report.get("raised"), f"emit raised {report.get('raised')}")
+    p99 = float(str(report.get("p99_us", 0)))
+    cell.expect(p99 < 1_000 * scene.patience, f"emit p99 {p99:.0f} µs")
