@@ -15,6 +15,7 @@ from bizlog.events import (
     describe,
 )
 from bizlog.exceptions import (
+    BatchTooLargeError,
     BizlogError,
     ConfigurationError,
     InvalidEventError,
@@ -42,6 +43,7 @@ __all__ = [
     "BaseEvent",
     "BaseSink",
     "Batch",
+    "BatchTooLargeError",
     "BizlogError",
     "BusinessEventHandler",
     "BusinessLogger",

@@ -10,6 +10,7 @@ The errors bizlog raises, and nothing else leaves it.
   x SinkError               raised by sinks towards the engine, never towards a caller
     + RetryableSinkError    the whole batch may be sent again
     + PermanentSinkError    the whole batch is refused for good
+      * BatchTooLargeError  a smaller batch may be taken
 
 Messages name settings, fields and types; they never hold the values of an event.
 """
@@ -110,3 +111,11 @@ class RetryableSinkError(SinkError):
 
 class PermanentSinkError(SinkError):
     """The whole batch is refused for good: sending it again cannot help."""
+
+
+class BatchTooLargeError(PermanentSinkError):
+    """
+    The destination takes no batch of this size.
+
+    It is split; a single event of this size goes to the dead letters.
+    """

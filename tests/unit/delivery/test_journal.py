@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from bizlog.delivery.journal import MemoryJournal
+from bizlog.delivery.journal import LaneState, MemoryJournal
 from bizlog.sinks import Record
 
 
@@ -107,3 +107,55 @@ def test_a_run_in_use_is_kept_whole(position):
     journal.release(position)
 
     assert journal.read(position, 9, 9) == run[position:]
+
+
+def test_start_is_the_first_record_that_is_still_there():
+    """`start` follows the releases by whole runs, and meets `end` when all is gone."""
+    journal = MemoryJournal(start=100)
+    for _ in range(3):
+        journal.append([make_record(number, 2) for number in range(10)])
+    starts = [journal.start]
+
+    for position in (109, 110, 125, 130):
+        journal.release(position)
+        starts.append(journal.start)
+
+    assert starts == [100, 100, 110, 120, 130]
+    assert (journal.end, journal.size) == (130, 0)
+
+
+def test_size_counts_the_bytes_that_are_held():
+    """`size` grows with each append and falls with each run that is forgotten."""
+    journal = MemoryJournal()
+    journal.append([make_record(0, 5), make_record(1, 7)])
+    journal.append([make_record(2, 3)])
+    assert journal.size == 15
+
+    journal.release(2)
+
+    assert journal.size == 3
+
+
+def test_runs_are_given_back_as_they_came():
+    """Runs can be copied elsewhere from any position; only the first may be cut."""
+    journal = MemoryJournal()
+    records = [make_record(number, 1) for number in range(6)]
+    for start in (0, 2, 4):
+        journal.append(records[start : start + 2])
+
+    assert list(journal.runs(3)) == [records[3:4], records[4:6]]
+    assert list(journal.runs(6)) == []
+
+
+def test_lanes_are_found_as_last_sealed():
+    """The last seal of each lane counts, and what is handed out is a copy."""
+    journal = MemoryJournal("a-name")
+    journal.seal("file", LaneState(0, (9,)))
+    journal.seal("http-2", LaneState(3))
+    journal.seal("file", LaneState(10, (14, 19)))
+
+    journal.lanes().clear()
+
+    assert journal.lanes() == {"file": LaneState(10, (14, 19)), "http-2": LaneState(3)}
+    assert journal.journal_id == "a-name"
+    journal.close()
