@@ -51,9 +51,9 @@ def values(contender: Any, job: Job, report: Report) -> None:
     )
     for n, value in enumerate(kinds):
         emitter.emit(n, value=value)
+        report.add(**emitter.facts())
         with suppress(Exception):
             contender.flush(10.0)
-    report.add(**emitter.facts())
     time.sleep(job["idle"])
 
 

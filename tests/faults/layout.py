@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 from cell import Cell
@@ -9,7 +10,7 @@ from cell import Cell
 Cells = Mapping[tuple[str, str], Cell | str]
 """What was found, by row and contender; text says why nothing was."""
 
-WIDTH = 26  # characters of a column, at most
+WIDTH = 14  # characters of a column; longer words are broken
 
 
 def render(rows: Mapping[str, str], names: Sequence[str], cells: Cells) -> str:
@@ -56,9 +57,4 @@ def _wrap(texts: Sequence[str], widths: Sequence[int]) -> list[str]:
 
 
 def _break(text: str, width: int) -> list[str]:
-    lines = [""]
-    for word in text.split(" "):
-        if lines[-1] and len(lines[-1]) + 1 + len(word) > width:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".strip()
-    return lines
+    return textwrap.wrap(text, width, break_on_hyphens=False) or [""]
