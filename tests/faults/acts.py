@@ -19,6 +19,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from decimal import Decimal
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ FORKS = 40
 EVENTS_A_FORK = 5
 FORK_BASE = 1_000_000  # numbers of the children's events
 CHUNK = 50
+TOIL_CHUNK = 20
+FORKED_NUMBERS = 2_000  # of a life, for the events of its forked children
 
 
 # Values
@@ -134,26 +137,108 @@ def hammer(contender: Any, job: Job, report: Report) -> None:
     """
     with Marks(Path("marks"), job["marks"]) as marks:
         for start in range(job["first"], job["first"] + job["count"], CHUNK):
-            numbers = range(start, start + CHUNK)
-            for n in numbers[:-1]:
-                contender.accept(n)
-                marks.emitted(n)
-            marks.emitted(numbers[-1])
-            contender.confirm(numbers[-1])
-            marks.accepted(numbers)
-            if pause := job.get("pause"):
-                time.sleep(pause)
+            taken = _emit_chunk(contender, marks, range(start, start + CHUNK))
+            marks.accepted(taken)
     report.add(finished=True)
     sys.stdin.read()
+
+
+def _emit_chunk(contender: Any, marks: Marks, numbers: range) -> list[int]:
+    """Emit some events and confirm the last one; which ones are in the journal?"""
+    taken: list[int] = []
+    for n in numbers[:-1]:
+        marks.emitted(n)
+        if contender.accept(n, **content_of(n)):
+            taken.append(n)
+    last = numbers[-1]
+    marks.emitted(last)
+    return [*taken, last] if contender.confirm(last, **content_of(last)) else []
+
+
+def content_of(n: int) -> dict[str, str]:
+    """What the event of a number holds beside it."""
+    return {"product_id": f"p-{n}", "product_name": sha256(b"%d" % n).hexdigest()}
 
 
 def pile(contender: Any, job: Job, report: Report) -> None:
     """Emit very many events, confirm the last one, and wait to be killed."""
     for n in range(job["count"] - 1):
         contender.accept(n)
-    contender.confirm(job["count"] - 1)
-    report.add(piled=True)
+    report.add(piled=contender.confirm(job["count"] - 1, timeout=240.0))
     sys.stdin.read()
+
+
+def toil(contender: Any, job: Job, report: Report) -> None:
+    """
+    Emit about a thousand events a second, and do what standard input says.
+
+    `fork` forks a child that emits twenty events and dies without a flush; `fail` lets
+    the disk fail until `heal`; `fresh` emits the last number there is; `quiet` stops
+    emitting, flushes and reports the ledger. The numbers of the children come from the
+    upper end of our own.
+    """
+    with Marks(Path("marks"), job["marks"]) as marks:
+        toiler = Toiler(contender, marks, job)
+        toiler.start()
+        report.add(toiling=True)
+        for line in sys.stdin:
+            toiler.obey(line.strip(), report)
+
+
+class Toiler(threading.Thread):
+    """Emits in a thread of its own, while the main one forks and breaks disks."""
+
+    def __init__(self, contender: Any, marks: Marks, job: Job) -> None:
+        super().__init__(daemon=True)
+        self._contender = contender
+        self._marks = marks
+        self._job = job
+        self._stop_it = threading.Event()
+        self._disk_failed = False
+        self._heal: Callable[[], None] = lambda: None
+        self._end = job["first"] + job["count"]
+        self._own_end = self._end - FORKED_NUMBERS
+
+    def run(self) -> None:
+        """Emit chunk after chunk."""
+        first = self._job["first"]
+        for start in range(first, self._own_end, TOIL_CHUNK):
+            if self._stop_it.wait(0.02):
+                return
+            numbers = range(start, start + TOIL_CHUNK)
+            taken = _emit_chunk(self._contender, self._marks, numbers)
+            # While disks fail, what came before the last one may be in memory only.
+            self._marks.accepted(taken[-1:] if self._disk_failed else taken)
+
+    def obey(self, command: str, report: Report) -> None:
+        """Do what the parent says."""
+        if command == "fork":
+            self._fork()
+        elif command == "fail":
+            self._disk_failed = True
+            self._heal = limit_files(Path())
+        elif command == "heal":
+            self._heal()
+        elif command == "fresh":
+            n = self._job["marks"] - 1
+            self._contender.emit(n, **content_of(n))
+        elif command == "quiet":
+            self._stop_it.set()
+            self.join(30.0)
+            done = self._contender.flush(60.0)
+            report.add(flushed=done, ledger=self._contender.ledger())
+
+    def _fork(self) -> None:
+        if self._end <= self._own_end:
+            return  # no numbers are left
+        self._end -= TOIL_CHUNK
+        pid = os.fork()
+        if pid == 0:
+            numbers = range(self._end, self._end + TOIL_CHUNK)
+            self._marks.accepted(_emit_chunk(self._contender, self._marks, numbers))
+            os._exit(0)
+        if not _ended(pid, 2 * CHILD_SECONDS):
+            raise TimeoutError("a forked child hung")
 
 
 # Clocks

@@ -107,7 +107,7 @@ def _flush(contender: Any, job: Job, report: Report) -> None:
 
 def _confirm(contender: Any, job: Job, report: Report) -> None:
     """Emit one event more and wait until it is in the journal."""
-    report.add(confirmed=str(contender.confirm(job["first"] + job["count"])))
+    report.add(confirmed=contender.confirm(job["first"] + job["count"]))
 
 
 def _terminate(contender: Any, job: Job, report: Report) -> None:

@@ -12,7 +12,7 @@ import json
 import mmap
 import os
 import time
-from array import array
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
@@ -49,23 +49,23 @@ class Marks:
         """Mark that the event was emitted, now."""
         self._cells[2 * n] = time.monotonic()
 
-    def accepted(self, numbers: range) -> None:
+    def accepted(self, numbers: Iterable[int]) -> None:
         """Mark that the events were accepted, now."""
         now = time.monotonic()
         for n in numbers:
             self._cells[2 * n + 1] = now
 
-    def all_emitted(self) -> dict[int, float]:
-        """When each emitted event was emitted."""
-        return self._read(0)
+    def all_emitted(self, below: int | None = None) -> dict[int, float]:
+        """When each emitted event was emitted; only numbers below a limit."""
+        return self._read(0, below)
 
-    def all_accepted(self) -> dict[int, float]:
-        """When each accepted event was accepted."""
-        return self._read(1)
+    def all_accepted(self, below: int | None = None) -> dict[int, float]:
+        """When each accepted event was accepted; only numbers below a limit."""
+        return self._read(1, below)
 
-    def _read(self, offset: int) -> dict[int, float]:
-        cells = array("d", self._cells)
-        return {n: at for n in range(self._events) if (at := cells[2 * n + offset])}
+    def _read(self, offset: int, below: int | None) -> dict[int, float]:
+        times = self._cells[offset : 2 * (below or self._events) : 2].tolist()
+        return {n: at for n, at in enumerate(times) if at}
 
 
 class Report:

@@ -237,8 +237,8 @@ def fill(options: argparse.Namespace, name: str, contender: Contender) -> Cell |
         try:
             cell = ROWS[name].run(scene)
         except Exception as error:
-            cell = Cell(0, notes=[repr(error)])
-            cell.expect(not contender.ours, f"the scenario failed: {error!r}")
+            cell = Cell(0)
+            cell.misses.append(f"the scenario failed: {error!r}")
     took = time.monotonic() - start
     print(f"{name}, {contender.name} ({took:.1f} s): {cell}", file=sys.stderr, flush=True)
     return cell

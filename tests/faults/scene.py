@@ -8,6 +8,7 @@ busy; numbers of events are never.
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,12 +105,15 @@ class Scene:
             return child.finish(cut)
 
     def run_until(
-        self, sink: Sink, done: Callable[[], bool], timeout: float, **job: Any
+        self, sink: Sink, done: Callable[[], bool], seconds: float, **job: Any
     ) -> Outcome:
         """Run a child, and let it end once the sink has what it should have."""
         then = (*job.pop("then", ()), "wait")
         with self.start(sink, then=then, **job) as child:
-            sink.wait_for(done, timeout)
+            deadline = time.monotonic() + seconds
+            while child.alive() and time.monotonic() < deadline:
+                if sink.wait_for(done, 0.2):
+                    break
             child.release()
             return child.finish(CUT_SECONDS)
 

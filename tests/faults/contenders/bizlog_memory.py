@@ -30,12 +30,14 @@ class Bizlog:
         """Emit one event; say whether it was taken."""
         return self._client.send_sync("product.viewed", n=n, **properties) is not None
 
-    def confirm(self, n: int, level: str = "journal") -> Any:
-        """Emit one event and wait until it is where `level` says."""
-        event = bizlog.ProductEvent(
-            event_type="product.viewed", custom_properties={"n": n}
+    def confirm(self, n: int, timeout: float = 10.0, **properties: Any) -> bool:
+        """Emit one event and wait until it is in the journal; was it confirmed?"""
+        receipt = asyncio.run(
+            self._client.confirm(
+                "product.viewed", level="journal", timeout=timeout, n=n, **properties
+            )
         )
-        return asyncio.run(self._client.confirm(event, level=level))
+        return receipt.confirmed
 
     def flush(self, timeout: float) -> bool:
         """Wait until all is settled."""
