@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -149,7 +149,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--only", metavar="A,B", help="run these rows, no others")
-    add("--contender", metavar="A,B", help="run these contenders, no others")
+    add(
+        "--contender",
+        metavar="A,B",
+        help="run these contenders, no others; NAME=FILE puts a file of yours in place",
+    )
     add("--quick", action="store_true", help="fewer events and kills, shorter waits")
     add("--seed", type=int, metavar="N", help="where chance begins (drawn)")
     add("--json", type=Path, metavar="FILE", help="write what was found to FILE")
@@ -167,10 +171,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options.oracle_seconds = options.oracle_seconds or (20 if options.quick else 300)
     try:
         options.rows = choose(options.only, [*ROWS, ORACLE])
-        names = choose(options.contender, [each.name for each in CONTENDERS])
+        options.contenders = contenders(options.contender)
     except ValueError as error:
         parser.error(str(error))
-    options.contenders = [each for each in CONTENDERS if each.name in names]
     return options
 
 
@@ -188,6 +191,27 @@ def choose(wanted: str | None, known: list[str]) -> list[str]:
             f"there is no {', '.join(map(repr, unknown))}; there are {', '.join(known)}"
         )
     return names
+
+
+def contenders(wanted: str | None) -> list[Contender]:
+    """
+    Read which contenders run; a name may bring a file of its own.
+
+    Raises:
+        ValueError: A name is unknown, or a file does not exist.
+    """
+    pairs = [item.partition("=") for item in wanted.split(",")] if wanted else []
+    files = {name.strip(): file for name, _, file in pairs}
+    names = choose(",".join(files) or None, [each.name for each in CONTENDERS])
+    for name, file in files.items():
+        if file and not Path(file).is_file():
+            raise ValueError(f"--contender {name}: there is no file {file}")
+    return [
+        replace(each, file=str(Path(file).resolve())) if file else each
+        for each in CONTENDERS
+        if each.name in names
+        for file in [files.get(each.name, "")]
+    ]
 
 
 def why_missing(contender: Contender) -> str | None:
@@ -240,7 +264,9 @@ def fill(options: argparse.Namespace, name: str, contender: Contender) -> Cell |
             cell = Cell(0)
             cell.misses.append(f"the scenario failed: {error!r}")
     took = time.monotonic() - start
-    print(f"{name}, {contender.name} ({took:.1f} s): {cell}", file=sys.stderr, flush=True)
+    print(
+        f"{name}, {contender.name} ({took:.1f} s): {cell}", file=sys.stderr, flush=True
+    )
     return cell
 
 

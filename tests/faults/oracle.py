@@ -91,7 +91,9 @@ class Verdict:
 
     def __str__(self) -> str:
         """Say it on a few lines; with the seed and the ledger where something broke."""
-        figures = ", ".join(f"{number:,} {what}" for what, number in self.figures.items())
+        figures = ", ".join(
+            f"{number:,} {what}" for what, number in self.figures.items()
+        )
         lines = [f"oracle, seed {self.seed}: {figures}"]
         if self.faults:
             lines += [f"  {fault}" for fault in self.faults]
@@ -168,7 +170,14 @@ class Trial:
     def _live_on(self) -> None:
         """Let one thing happen."""
         happens: Callable[[], None] = self._chance.choices(
-            [self._spell, self._refuse, self._kill, self._fork, self._fail, self._delete],
+            [
+                self._spell,
+                self._refuse,
+                self._kill,
+                self._fork,
+                self._fail,
+                self._delete,
+            ],
             [10, 2, 4, 3, 1, 0.3],
         )[0]
         self._verdict.figures[happens.__name__.strip("_") + "s"] += 1
@@ -261,7 +270,9 @@ class Trial:
         self._sink.wait_for(lambda: not self._missing(accepted), 20 * patience)
         self._child.release()
         outcome = self._child.finish(30 * patience)
-        self._verdict.expect(outcome.code == 0, f"exit code {outcome.code}: {outcome.said}")
+        self._verdict.expect(
+            outcome.code == 0, f"exit code {outcome.code}: {outcome.said}"
+        )
         self._conserve(accepted)
 
     def _account(self, report: dict[str, Any]) -> None:
@@ -295,7 +306,9 @@ class Trial:
         foreign = self._sink.stored.keys() - emitted.keys() - {FRESH}
         expect, sink = self._verdict.expect, self._sink
         some = sorted(missing)[:5]
-        expect(not missing, f"conservation: {len(missing)} accepted events lost: {some}")
+        expect(
+            not missing, f"conservation: {len(missing)} accepted events lost: {some}"
+        )
         expect(not foreign, f"integrity: {len(foreign)} events nobody emitted")
         expect(not sink.wrong, f"integrity: {len(sink.wrong)} wrong: {sink.wrong[:1]}")
         expect(not sink.renamed, f"integrity: {len(sink.renamed)} with a second id")

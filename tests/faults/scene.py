@@ -81,7 +81,9 @@ class Scene:
         """Settings that bizlog's columns run with; peers have their defaults."""
         if not self.contender.ours:
             return {}
-        return {"shutdown_timeout": self.deadline, **settings} if self.quick else settings
+        return (
+            {"shutdown_timeout": self.deadline, **settings} if self.quick else settings
+        )
 
     def start(self, sink: Sink, *, act: str = "emit", **job: Any) -> Child:
         """Start a child of this contender."""
@@ -150,7 +152,7 @@ class Scene:
         if outcome.cut and "last_emit" not in outcome.report:
             cell.notes.append(BLOCKED)
         if outcome.cut:
-            cell.notes.append("cut")
+            cell.notes.append("killed")
         for name, times in outcome.report.get("raised", {}).items():
             cell.notes.append(f"raises {name} {times}x")
         if isinstance(flushed := outcome.report.get("flushed"), str):

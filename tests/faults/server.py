@@ -214,7 +214,7 @@ class Sink:
             self.requests.append(Request(time.monotonic(), status, numbers))
             self._changed.notify_all()
             hanging = self._hanging
-        body = known or b'{"code":503,"error":"busy","message":"busy"}'
+        body = known or b'{"code":503,"status":0,"error":"busy","message":"busy"}'
         return Decision(behaviour, body, hanging)
 
     def _take(
@@ -268,6 +268,7 @@ def _refusal(bad: list[int]) -> bytes:
     return orjson.dumps(
         {
             "code": 400,
+            "status": 0,
             "error": "invalid event",
             "message": "invalid event",
             "events_with_invalid_fields": {"n": bad},
