@@ -1,8 +1,8 @@
 """
 What children do beyond emitting: forks, hostile values, clocks, disks, sudden death.
 
-Each act has the signature that `child.py` calls; `shift_clocks` comes before bizlog is
-imported.
+Each act has the signature that `child.py` calls. `replace_clocks_and_disks` comes before
+bizlog is imported.
 """
 
 from __future__ import annotations
@@ -248,8 +248,13 @@ class _Shift:
     seconds = 0.0
 
 
-def shift_clocks() -> None:
-    """Replace the wall clocks of `time` and `datetime` by ones that can jump."""
+def replace_clocks_and_disks() -> None:
+    """Put clocks that can jump and disks that can be full in the place of the real ones."""
+    _replace_clocks()
+    _replace_disk()
+
+
+def _replace_clocks() -> None:
     plain, plain_ns, moment = time.time, time.time_ns, dt.datetime
 
     class Shifted(moment):  # type: ignore[valid-type,misc]
@@ -282,8 +287,9 @@ def clock(contender: Any, job: Job, report: Report) -> None:
 
 def disk(contender: Any, job: Job, report: Report) -> None:
     """
-    Emit a thousand events a second while the disk fails and comes back, flush; then
-    emit one every 20 ms, until somebody kills us.
+    Emit a thousand events a second while the disk fails and comes back; then flush.
+
+    After that one event every 20 ms, until somebody kills us.
     """
     fail = DISKS[job["fault"]]
     folder = Path(job["folder"]) / "journal"
@@ -296,6 +302,8 @@ def disk(contender: Any, job: Job, report: Report) -> None:
         n = _load(emitter, n, 0.5)
         report.add(**emitter.facts())
         done = contender.flush(job["timeout"])
+        failures = _Disk.refused if job["fault"] == "full" else None
+        report.add(failures=failures)
         report.add(flushed=done, before=n, ledger=contender.ledger())
         sys.stdin.readline()  # the sink has stopped taking events
         report.add(healed=time.monotonic())
@@ -329,6 +337,7 @@ def limit_files(folder: Path) -> Callable[[], None]:
 
 class _Disk:
     full = False
+    refused = 0
 
 
 class _Connection(sqlite3.Connection):
@@ -342,38 +351,26 @@ class _Connection(sqlite3.Connection):
         _check_room(sql)
         return super().executemany(sql, *rest)
 
-    def cursor(self, *_: Any) -> Any:
-        return super().cursor(_Cursor)
-
-
-class _Cursor(sqlite3.Cursor):
-    def execute(self, sql: str, *rest: Any) -> sqlite3.Cursor:
+    def executescript(self, sql: str) -> sqlite3.Cursor:
         _check_room(sql)
-        return super().execute(sql, *rest)
-
-    def executemany(self, sql: str, *rest: Any) -> sqlite3.Cursor:
-        _check_room(sql)
-        return super().executemany(sql, *rest)
+        return super().executescript(sql)
 
 
 def _check_room(sql: str) -> None:
     writes = ("INSERT", "UPDATE", "DELETE", "REPLACE", "CREATE", "COMMIT")
     if _Disk.full and sql.lstrip().upper().startswith(writes):
+        _Disk.refused += 1
         error = sqlite3.OperationalError("database or disk is full")
         error.sqlite_errorcode = sqlite3.SQLITE_FULL
         error.sqlite_errorname = "SQLITE_FULL"
         raise error
 
 
-_connect = sqlite3.connect
-
-
-def connect(*arguments: Any, **options: Any) -> sqlite3.Connection:
-    """Open a database on the disk that may be full."""
-    return _connect(*arguments, **{"factory": _Connection, **options})
-
-
-sqlite3.connect = connect
+def _replace_disk() -> None:
+    plain = sqlite3.connect
+    sqlite3.connect = lambda *arguments, **options: plain(
+        *arguments, **{"factory": _Connection, **options}
+    )
 
 
 def fill_disk(folder: Path) -> Callable[[], None]:

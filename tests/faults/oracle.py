@@ -135,8 +135,8 @@ class Trial:
         self._spared_until = 0.0
         self._forgiven: set[int] = set()
         self._unnoticed: list[tuple[float, float]] = []
-        self._child = self._begin()
         self._base = 0
+        self._child = self._begin()
 
     def hold(self, seconds: float) -> Verdict:
         """Let faults happen, then stop them and judge."""

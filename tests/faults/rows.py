@@ -10,6 +10,7 @@ the issue; what a peer does is shown.
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 
 from cell import Cell
 from scene import BLOCKED, Scene
@@ -93,11 +94,10 @@ def _unreachable(scene: Scene, sink: Sink) -> Cell:
         if scene.contender.journal:
             sink.behave(OK)
             sink.listen()
-            done = lambda: sink.stored.keys() >= {*range(201)} - scene.letters().keys()  # noqa: E731
-            scene.restart(sink, 200, done)
-            after = scene.cell(sink, outcome, 201)
-            after.notes.append("after a restart")
-            cell = after
+            kept = scene.letters().keys()
+            scene.restart(sink, 200, lambda: sink.stored.keys() >= {*range(201)} - kept)
+            cell = scene.cell(sink, outcome, 201)
+            cell.notes.append("after a restart")
     if scene.contender.ours:
         cell.expect_all()
         cell.expect_seconds((scene.deadline + 0.5) * scene.patience)
@@ -127,7 +127,7 @@ def throttle(scene: Scene) -> Cell:
 
 
 def _pause_after_429(requests: list[Request]) -> float | None:
-    for first, second in zip(requests, requests[1:], strict=False):
+    for first, second in pairwise(requests):
         if first.status == 429:
             return second.at - first.at
     return None

@@ -121,8 +121,10 @@ class Scene:
 
     def restart(self, sink: Sink, n: int, done: Callable[[], bool]) -> Outcome:
         """
-        Run the service once more, as its supervisor does: it emits one event, number
-        `n`, and goes on until the sink has what it should have.
+        Run the service once more, as its supervisor does.
+
+        It emits one event, number `n`, and goes on until the sink has what it should
+        have.
         """
         return self.run_until(sink, done, 20 * self.patience, first=n, count=1)
 

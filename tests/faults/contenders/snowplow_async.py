@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from snowplow_tracker import AsyncEmitter
-
 from contenders.snowplow_sync import Snowplow
+from snowplow_tracker import AsyncEmitter
 
 make = partial(Snowplow, emitter=AsyncEmitter)
