@@ -155,8 +155,7 @@ def main() -> None:
     made: list[Any] = []
     if "ledger" in job:
         # Registered before bizlog is imported, so it runs after bizlog's own hook.
-        pid = os.getpid()
-        atexit.register(lambda: pid == os.getpid() and _last_ledger(report, made))
+        atexit.register(_last_ledger, report, made, os.getpid())
     act = act_of(job["act"])
     folder = Path(job["folder"])
     module = load(job["contender"])
@@ -166,8 +165,8 @@ def main() -> None:
     act(contender, job, report)
 
 
-def _last_ledger(report: Report, made: list[Any]) -> None:
-    if made:
+def _last_ledger(report: Report, made: list[Any], pid: int) -> None:
+    if made and os.getpid() == pid:  # not in forked children
         report.add(ledger=made[0].ledger())
 
 

@@ -152,7 +152,7 @@ class Trial:
 
     def _begin(self) -> Child:
         """Start the process, or start it again."""
-        job = {
+        job: dict[str, Any] = {
             "act": "toil",
             "first": self._lives * A_LIFE,
             "count": A_LIFE,
