@@ -33,6 +33,7 @@ from bizlog.sinks import BaseSink, Batch, Record, Rejection, Route, SendResult
 
 if TYPE_CHECKING:
     from bizlog.handler import BusinessEventHandler, divert, logging_config
+    from bizlog.integrations.serverless import flush_after
     from bizlog.settings import Settings
 
 __version__ = "0.1.0"
@@ -75,6 +76,7 @@ __all__ = [
     "describe",
     "divert",
     "flush",
+    "flush_after",
     "get_logger",
     "ledger",
     "logging_config",
@@ -91,6 +93,7 @@ _LATE = {
     "BusinessEventHandler": "handler",
     "Settings": "settings",
     "divert": "handler",
+    "flush_after": "integrations.serverless",
     "logging_config": "handler",
 }
 

@@ -13,8 +13,12 @@ Emitting never blocks on I/O and, outside development, never raises.
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import threading
 import time
+import weakref
+from contextlib import suppress
 from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
@@ -22,15 +26,21 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
 import msgspec
 import structlog
 
-from bizlog import diagnostics, processors
+from bizlog import diagnostics, processors, separation
+from bizlog.assembly import assemble, has_journals
 from bizlog.coercion import payload_fields
 from bizlog.delivery.dead_letters import DeadLetter, DeadLetterFolder, wall_clock
 from bizlog.delivery.engine import Engine
-from bizlog.delivery.journal import MemoryJournal
-from bizlog.delivery.lane import Lane
-from bizlog.delivery.policy import Batcher, reason_of
-from bizlog.delivery.pump import Pump
+from bizlog.delivery.policy import reason_of
 from bizlog.delivery.queue import FrontQueue, Overflow
+from bizlog.delivery.receipts import (
+    QUEUE_FULL,
+    Level,
+    Receipt,
+    Receipts,
+    Sent,
+    Wait,
+)
 from bizlog.events import (
     AdminEvent,
     AIEvent,
@@ -57,7 +67,7 @@ from bizlog.ledger import (
 from bizlog.plan import ENVELOPE_KEY, Chain, Draft, Outlet
 from bizlog.privacy import Privacy
 from bizlog.registry import MAX_NAME
-from bizlog.sinks import BaseSink, Route
+from bizlog.sinks import BaseSink, Route, left_to_parents
 from bizlog.values import quietly
 
 if TYPE_CHECKING:
@@ -67,6 +77,8 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
+    from bizlog.delivery.lane import Lane
+    from bizlog.delivery.pump import Pump
     from bizlog.registry import Registry
     from bizlog.settings import Settings
     from bizlog.sinks import Record, SeedSink
@@ -85,7 +97,14 @@ if TYPE_CHECKING:
         batch_size: int | None
         flush_interval: float | None
         sink_timeout: float | None
+        delivery_deadline: float | None
+        max_in_flight: int | None
         shutdown_timeout: float | None
+        journal: str | None
+        journal_sync: Literal["normal", "full"] | None
+        journal_max_bytes: int | None
+        journal_max_age: float | None
+        handle_sigterm: bool | None
         dead_letters: str | None
         development: bool | None
         disabled: bool | None
@@ -137,13 +156,7 @@ class BusinessTelemetryClient:
     def _set_up(self, settings: Settings) -> None:
         self.settings = settings
         self._disabled = settings.disabled
-        self._offered = 0
-        self._rejected = 0
-        self._dropped = Counts("processor", "reentrant", "interrupted")
-        self._exhausted = 0
-        self.unheard = 0
-        self._depths: dict[int, int] = {}
-        self.tallies = Tallies()
+        self._count_from_zero()
         self.chain = Chain(
             source=settings.source,
             environment=settings.environment,
@@ -160,6 +173,21 @@ class BusinessTelemetryClient:
             tallies=self.tallies,
         )
         self._outlet = self.chain.outlet(None)
+        self._set_up_delivery(settings)
+        _clients.add(self)
+        if settings.journal is not None and has_journals(settings.journal):
+            self._engine.wake()  # a process that died may have left events behind
+
+    def _count_from_zero(self) -> None:
+        self._offered = 0
+        self._rejected = 0
+        self._dropped = Counts("processor", "reentrant", "interrupted")
+        self._exhausted = 0
+        self.unheard = 0
+        self._depths: dict[int, int] = {}
+        self.tallies = Tallies()
+
+    def _set_up_delivery(self, settings: Settings) -> None:
         self._queue = FrontQueue(
             max_events=settings.queue_events,
             max_bytes=settings.queue_bytes,
@@ -170,48 +198,53 @@ class BusinessTelemetryClient:
         self._dead_letters = DeadLetterFolder(
             settings.dead_letters, self.chain.producer_id
         )
+        self._receipts = Receipts()
+        self._queue.on_drop = self._receipts.note_dropped
+        self._sent = Sent()
         self._engine = Engine(self._queue, self._make_pump, settings.shutdown_timeout)
+        if settings.handle_sigterm and not settings.disabled:
+            self._engine.heed_sigterm()
+
+    def begin_anew(self) -> None:
+        """
+        Start from nothing in a forked child: the events so far are the parent's.
+
+        Loggers, context and metrics go on working; the ledger counts from zero, and
+        the events carry a `producer_id` and numbers of their own. What the parent has
+        open stays as it is. Called by the fork hook.
+        """
+        engine, closed = self._engine, self._queue.closed
+        under_way = self._depths.get(threading.get_ident(), 0)
+        engine.leave_to_parent([self._queue, self._dead_letters, left_to_parents])
+        if engine.was_started:
+            _take_sinks_over(self.settings.sinks)
+        self._count_from_zero()
+        # Calls that forked half-way take themselves out again when they return.
+        self._offered = under_way
+        self.chain.begin_anew(self.tallies)
+        self._set_up_delivery(self.settings)
+        self._queue.closed = closed
 
     def _wake(self) -> None:
         self._engine.wake()
 
     def _make_pump(self) -> Pump:
-        journal = MemoryJournal()
-        routes = [
-            route for sink in self.settings.sinks for route in Route(sink).expand()
-        ]
-        lanes = [
-            self._make_lane(name, route, journal)
-            for name, route in _named(routes).items()
-        ]
-        return Pump(
+        return assemble(
+            self.settings,
             queue=self._queue,
-            journal=journal,
-            lanes=lanes,
             dead_letters=self._dead_letters,
-            max_events=self.settings.queue_events,
-            max_bytes=self.settings.queue_bytes,
+            receipts=self._receipts,
+            on_progress=lambda: self._engine.pump.on_progress(),  # noqa: PLW0108  # a fork makes a new pump
+            notes=self._notes,
         )
 
-    def _make_lane(self, name: str, route: Route, journal: MemoryJournal) -> Lane:
-        interval = route.sink.flush_interval
-        if interval is None:
-            interval = self.settings.flush_interval
-        # More than may wait would never gather.
-        batch_size = min(
-            self.settings.batch_size, route.sink.max_events, self.settings.queue_events
-        )
-        batch_bytes = min(route.sink.max_bytes, self.settings.queue_bytes)
-        return Lane(
-            name=name,
-            route=route,
-            journal=journal,
-            batcher=Batcher(batch_size, batch_bytes, interval),
-            sink_timeout=self.settings.sink_timeout,
-            dead_letters=self._dead_letters,
-            on_progress=lambda: self._engine.pump.on_progress(),  # noqa: PLW0108  # a fork makes a new pump
-            clock=time.monotonic,
-        )
+    def _notes(self) -> dict[str, bytes]:
+        """Tell the readers of the journal who writes it, and its ledger."""
+        who = {"pid": os.getpid(), "producer_id": self.chain.producer_id}
+        return {
+            "ledger": msgspec.json.encode(self.ledger()),
+            "process": msgspec.json.encode(who),
+        }
 
     # Emitting
 
@@ -221,6 +254,7 @@ class BusinessTelemetryClient:
         state: Any,
         source: str | None = None,
         chain: Sequence[Callable[..., Any]] = DEFAULT_CHAIN,
+        offer: Callable[[Record], bool] | None = None,
     ) -> Record | None:
         """
         Run an event dictionary through a chain and accept the record.
@@ -234,6 +268,7 @@ class BusinessTelemetryClient:
             source: `event_source`, where it is not the client's.
             chain: The processors; the last one returns the `Record`. The default ones
                 take a plain event in one step.
+            offer: Takes the record; by default the queue does.
 
         Returns:
             The record, or None where the event was refused or dropped.
@@ -245,6 +280,8 @@ class BusinessTelemetryClient:
             return None
         self._offered += 1
         outlet, record, stepwise = self._outlet, None, False
+        if offer is None:
+            offer = self._queue.offer
         try:
             if source is not None:
                 outlet = self.chain.outlet(source)
@@ -253,7 +290,7 @@ class BusinessTelemetryClient:
             if record is None:
                 stepwise = True
                 record = self._run(chain, outlet, method, state)
-            return record if record and self._queue.offer(record) else None
+            return record if record and offer(record) else None
         except (KeyboardInterrupt, SystemExit):
             if record is None and not stepwise:
                 self._drop("interrupted", outlet, state)
@@ -261,7 +298,7 @@ class BusinessTelemetryClient:
         except (RecursionError, MemoryError) as error:
             try:
                 record = self._emit_envelope(outlet, state, error, record)
-                return record if self._queue.offer(record) else None
+                return record if offer(record) else None
             except (RecursionError, MemoryError):
                 self._exhausted += 1
                 return None
@@ -276,12 +313,12 @@ class BusinessTelemetryClient:
         """Take an event through a chain, step by step."""
         # Values and processors are foreign code, which may emit in its turn: once, and
         # a second time inside that, but not without end.
-        caller = threading.get_ident()
-        depth = self._depths.get(caller, 0)
+        caller, depths = threading.get_ident(), self._depths
+        depth = depths.get(caller, 0)
         if depth > 1:
             self._drop("reentrant", outlet, state)
             return None
-        self._depths[caller] = depth + 1
+        depths[caller] = depth + 1
         step: Callable[..., Any] | None = None
         try:
             for step in chain:
@@ -301,13 +338,20 @@ class BusinessTelemetryClient:
             reason = f"{type(error).__name__} in the processor {name}"
             self._reject(outlet, state, InvalidEventError(reason))
         else:
-            return cast("Record", state)
+            return self._unless_forked(cast("Record", state), depths)
         finally:
             # No call: there may be no depth left for one.
             if depth:
-                self._depths[caller] = depth
+                depths[caller] = depth
             else:
-                del self._depths[caller]
+                del depths[caller]
+        return None
+
+    def _unless_forked(self, record: Record, depths: object) -> Record | None:
+        """Take out, in a forked child, an event that one of its values forked in."""
+        if depths is self._depths:
+            return record
+        self._offered -= 1  # it is the parent's
         return None
 
     def _emit_envelope(
@@ -380,8 +424,85 @@ class BusinessTelemetryClient:
         Raises:
             InvalidEventError: In development only.
         """
-        record = self.emit("info", event_state(event, fields))
+        typed = issubclass(type(event), BaseEvent)
+        offer = self._watch(cast("BaseEvent", event)) if typed else None
+        record = self.emit("info", event_state(event, fields), offer=offer)
         return record.event_id if record else None
+
+    def _watch(
+        self, event: BaseEvent | None, tell: Callable[[Wait], None] | None = None
+    ) -> Callable[[Record], bool]:
+        """Wait for an event from the moment it is offered; `confirm` may ask later."""
+
+        def offer(record: Record) -> bool:
+            wait = self._receipts.expect(record.event_id)
+            if event is not None:
+                self._sent.add(event, wait)
+            if tell is not None:
+                tell(wait)
+            taken = self._queue.offer(record)
+            if not taken:
+                self._receipts.lose(record.event_id, QUEUE_FULL)
+            return taken
+
+        return offer
+
+    async def confirm(  # noqa: D417  # `fields` are documented by `send_sync`
+        self,
+        event: BaseEvent | str,
+        /,
+        *,
+        level: Level = "sinks",
+        quorum: int | None = None,
+        timeout: float = 5.0,  # noqa: ASYNC109  # as `flush`
+        **fields: Any,
+    ) -> Receipt:
+        """
+        Send an event unless it was sent already, and wait for its fate.
+
+        Args:
+            event: A typed event, perhaps one that was sent before; or a name, with
+                its properties as `fields`.
+            level: `journal` waits until a journal on disk holds it, `sinks` until the
+                sinks have it.
+            quorum: How many sinks must have it; None for all it is routed to.
+            timeout: Seconds to wait.
+
+        Returns:
+            What became of it, at each sink; `confirmed` says whether the level was
+            reached in time.
+
+        Raises:
+            ConfigurationError: `level="journal"` without a journal, or a quorum of
+                more sinks than there are.
+            InvalidEventError: In development only.
+        """
+        self._check_confirm(level, quorum)
+        wait = self._sent.get(event)
+        if wait is None:
+            waits: list[Wait] = []
+            is_typed = issubclass(type(event), BaseEvent)
+            typed = cast("BaseEvent", event) if is_typed else None
+            offer = self._watch(typed, waits.append)
+            self.emit("info", event_state(event, fields), offer=offer)
+            if not waits:
+                return Receipt(None, confirmed=False, reason="it was refused")
+            wait = waits[0]
+        self._queue.nudge()
+        answer = asyncio.wrap_future(wait.ask(level, quorum))
+        with suppress(TimeoutError):
+            await asyncio.wait_for(answer, timeout)
+        return wait.receipt(level, quorum)
+
+    def _check_confirm(self, level: Level, quorum: int | None) -> None:
+        if level == "journal" and self.settings.journal is None:
+            raise ConfigurationError(
+                "level='journal' needs a journal: set journal='FOLDER'"
+            )
+        if quorum is not None and not 0 < quorum <= len(self._lanes):
+            raise ConfigurationError(
+                f"quorum: expected 1 to {len(self._lanes)} (the sinks), got {quorum}"
+            )
 
     def pseudonyms(self, value: object) -> dict[str, str]:
         """
@@ -441,7 +562,10 @@ class BusinessTelemetryClient:
 
     def ledger(self) -> Ledger:
         """Say where every event is, for each sink."""
-        return Ledger({lane.name: self._account(lane) for lane in self._lanes})
+        return Ledger(
+            {lane.name: self._account(lane) for lane in self._lanes},
+            crossings=separation.guard.crossings,
+        )
 
     @property
     def _lanes(self) -> Sequence[Lane]:
@@ -450,7 +574,7 @@ class BusinessTelemetryClient:
     def _account(self, lane: Lane) -> SinkLedger:
         exhausted = self._exhausted + self.unheard
         return SinkLedger(
-            offered=self._offered + self.unheard - lane.not_routed,
+            offered=self._offered + self.unheard + lane.adopted - lane.not_routed,
             delivered=lane.delivered,
             rejected=self._rejected,
             dropped=merge(
@@ -539,16 +663,28 @@ async def _in_thread(call: Callable[[], bool]) -> bool:
     return await asyncio.to_thread(call)
 
 
-def _named(routes: Sequence[Route]) -> dict[str, Route]:
-    """Name the lanes: the sink's name, with a number where it stands twice."""
-    named: dict[str, Route] = {}
-    for route in routes:
-        name, number = route.sink.name, 1
-        while name in named:
-            number += 1
-            name = f"{route.sink.name}-{number}"
-        named[name] = route
-    return named
+def _take_sinks_over(sinks: Sequence[BaseSink]) -> None:
+    for route in [route for sink in sinks for route in Route(sink).expand()]:
+        try:
+            route.sink.after_fork()
+        except Exception as error:  # noqa: BLE001  # a sink is foreign code
+            diagnostics.report(
+                f"{route.sink.name}.after_fork",
+                f"sink {route.sink.name!r} failed in after_fork: {reason_of(error)}",
+            )
+
+
+# Every client that lives, for the fork hook.
+_clients: weakref.WeakSet[BusinessTelemetryClient] = weakref.WeakSet()
+
+
+def _begin_anew_in_child() -> None:
+    for client in list(_clients):
+        client.begin_anew()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_begin_anew_in_child)
 
 
 def _show_metrics(client: BusinessTelemetryClient) -> None:
@@ -626,7 +762,7 @@ def _configure_implicitly() -> BusinessTelemetryClient:
     except (ConfigurationError, ImportError) as error:
         from bizlog.settings import Settings  # noqa: PLC0415  # where it is needed
 
-        diagnostics.logger.error("bizlog: not configured: %s", error)
+        diagnostics.report("configure", f"not configured: {error}", logging.ERROR)
         fresh = BusinessTelemetryClient.__new__(BusinessTelemetryClient)
         fresh._set_up(  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # its own
             Settings(source="unknown", sinks=(_UnavailableSink(),))

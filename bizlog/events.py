@@ -172,8 +172,8 @@ if TYPE_CHECKING:
         ) -> None: ...
 
 else:
-
-    class _EventStruct(msgspec.Struct, metaclass=EventMeta):
+    # Weak references: a client knows which objects it has sent.
+    class _EventStruct(msgspec.Struct, metaclass=EventMeta, weakref=True):
         pass
 
 

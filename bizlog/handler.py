@@ -23,7 +23,7 @@ from structlog import DropEvent
 from structlog.processors import add_log_level
 
 from bizlog import client as clients
-from bizlog import diagnostics
+from bizlog import diagnostics, separation
 from bizlog.client import BusinessTelemetryClient, default_client, event_state
 from bizlog.events import BaseEvent
 from bizlog.exceptions import ConfigurationError, InvalidEventError
@@ -71,9 +71,15 @@ class BusinessEventHandler(logging.Handler):
     like are not stored. Names that logging refuses in `extra` (`name`, `module`, ...)
     work in a mapping.
 
-    Not taken are the records of bizlog's own loggers, and those whose message is no
-    event name (lower-case words joined by dots): they are counted in `ignored`, and the
-    first is reported.
+    Not taken are records whose message is no event name (lower-case words joined by
+    dots), and those that would feed themselves: of bizlog's own loggers, or made in the
+    course of a sink's call, by the sink, its libraries or a finalizer that runs there.
+    They are counted in `ignored`, and the first of each kind is reported.
+
+    An event stands in no operational log while its logger's records go nowhere else: no
+    other handler beside this one, and `propagate` off, as `logging_config` has it. An
+    event that such a handler without a filter gets as well is a crossing: counted in
+    the metric `bizlog_separation_crossings_total`, and the first is reported.
 
     Logging's own switches hold for events, too: a logger's level, its filters and
     `logging.disable`. `flush` and `close` wait for nothing and shut nothing down. Put
@@ -110,7 +116,7 @@ class BusinessEventHandler(logging.Handler):
         self.source = given.get("source")
         self.client = client
         self.ignored = 0
-        self._reported = False
+        self._reported: set[str] = set()
         if given.keys() - {"source"}:
             if client is not None:
                 raise ConfigurationError(
@@ -140,8 +146,11 @@ class BusinessEventHandler(logging.Handler):
         """
         client = None
         try:
-            if _is_own(record.name) or not _is_event(record.msg):
+            if not _is_event(record.msg):
                 self._ignore(record)
+                return
+            if _feeds_itself(record):
+                self._stop(record)
                 return
             client = self.client or clients._default  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no call: see below
             client = client or default_client()
@@ -155,17 +164,60 @@ class BusinessEventHandler(logging.Handler):
                 self.ignored += 1
             else:
                 client.unheard += 1
+        else:
+            self._look_around(record)
 
     def _ignore(self, record: logging.LogRecord) -> None:
-        if not self._reported:
-            self._reported = True
-            _report_apart(
+        self.ignored += 1
+        if not _is_own(record.name):
+            self._report_once(
                 "handler.ignored",
                 f"a record of logger {record.name!r} ({record.filename}:"
                 f"{record.lineno}) is no event: its message is no name such as "
                 "'product.viewed'; the handler counts such records in `ignored`",
             )
+
+    def _stop(self, record: logging.LogRecord) -> None:
         self.ignored += 1
+        separation.guard.stopped += 1
+        self._report_once(
+            "handler.stopped",
+            f"a record of logger {record.name!r} ({record.filename}:{record.lineno}) "
+            "looks like an event, but was made while bizlog called a sink or by bizlog "
+            "itself; the handler counts such records in `ignored`",
+        )
+
+    def _look_around(self, record: logging.LogRecord) -> None:
+        """Count an event that another handler gets as well."""
+        try:
+            other = self._other_handler(record)
+        except Exception:  # noqa: BLE001  # no depth left, or a tree of foreign make
+            return
+        if other is not None:
+            separation.guard.crossings += 1
+            self._report_once(
+                "handler.crossing",
+                f"events of logger {record.name!r} also go to an operational log, "
+                f"through a {type(other).__name__}: set `propagate` of that logger to "
+                "False and give it no other handler, as bizlog.logging_config() does",
+            )
+
+    def _other_handler(self, record: logging.LogRecord) -> logging.Handler | None:
+        # Not getLogger, which takes a lock.
+        place = logging.root.manager.loggerDict.get(record.name)
+        if record.name == logging.root.name:
+            place = logging.root
+        while isinstance(place, logging.Logger):
+            for other in place.handlers:
+                if other is not self and _is_given(other, record):
+                    return other
+            place = place.parent if place.propagate else None
+        return None
+
+    def _report_once(self, topic: str, message: str) -> None:
+        if topic not in self._reported:
+            self._reported.add(topic)
+            _report_apart(topic, message)
 
 
 def logging_config(
@@ -233,7 +285,9 @@ def divert(
     Business events are typed events, names of the catalogue, names of a known family
     (`order.*`) and what a pattern matches. They are emitted through bizlog and end here
     with `structlog.DropEvent`; everything else passes unchanged. In development an
-    invalid one raises `InvalidEventError` at the call.
+    invalid one raises `InvalidEventError` at the call. What a sink logs in the course
+    of its call would feed itself, if it is a business event: it ends here, too, and is
+    not emitted.
 
     It stands first, where properties are still as the caller gave them (after
     `merge_contextvars`, if events shall carry what that brings). A level written by a
@@ -242,7 +296,9 @@ def divert(
     A filtering bound logger drops a call before any processor sees it: with
     `make_filtering_bound_logger("WARNING")` there is no `info` to divert. And a
     formatter cannot drop a record: in the `foreign_pre_chain` of a `ProcessorFormatter`
-    all records pass; give loggers of the standard library a `BusinessEventHandler`.
+    all records pass (business events among them are counted in the metric
+    `bizlog_separation_crossings_total`); give loggers of the standard library a
+    `BusinessEventHandler`.
 
     Args:
         patterns: Further names, as in `fnmatch`: `loan.*`. A pattern alone decides;
@@ -276,11 +332,15 @@ class _Diverter:
             if not self._takes(event_dict.get("event")):
                 return event_dict
             if event_dict.get("_from_structlog") is False:
-                _report_foreign()
+                _pass_foreign()
                 return event_dict
-            client = self._client or clients._default  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no call, as above
-            client = client or default_client()
-            client.emit(method_name, _state_of(method_name, event_dict), self._source)
+            if separation.inside():
+                separation.guard.stopped += 1
+            else:
+                client = self._client or clients._default  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no call, as above
+                client = client or default_client()
+                state = _state_of(method_name, event_dict)
+                client.emit(method_name, state, self._source)
         except _PASSING:
             raise
         except BaseException:  # noqa: BLE001  # never into the caller
@@ -323,7 +383,10 @@ def _state_of(method_name: str, event_dict: EventDict) -> dict[str, Any]:
     return event_state(event, _merged(fields, event_dict.get("positional_args")))
 
 
-def _report_foreign() -> None:
+def _pass_foreign() -> None:
+    if separation.inside():
+        return  # what a sink's libraries log is operational, whatever it looks like
+    separation.guard.crossings += 1
     _report_apart(
         "divert.foreign",
         "a business event of a logger of the standard library passed divert() in a "
@@ -334,6 +397,33 @@ def _report_foreign() -> None:
 
 def _is_own(logger_name: object) -> bool:
     return f"{logger_name}.".startswith("bizlog.")
+
+
+def _feeds_itself(record: logging.LogRecord) -> bool:
+    """Say whether a record was made by bizlog or in the course of a sink's call."""
+    if separation.inside() or _is_own(record.name):
+        return True
+    # Through a queue it comes without its context; the name of the thread came along.
+    elsewhere = record.thread != threading.get_ident()
+    return elsewhere and str(record.threadName).startswith("bizlog")
+
+
+def _is_given(handler: logging.Handler, record: logging.LogRecord) -> bool:
+    """
+    Say whether an operational handler gets a record for sure.
+
+    Not one with filters, which may hold it back, nor one that hands on what it gets
+    and may have led here, as `MemoryHandler` and `QueueHandler` do. And what pytest
+    captures during a test, of loggers that do not propagate as well, is no log.
+    """
+    return not (
+        record.levelno < handler.level
+        or handler.filters
+        or isinstance(handler, BusinessEventHandler | logging.NullHandler)
+        or hasattr(handler, "target")
+        or hasattr(handler, "queue")
+        or type(handler).__module__ == "_pytest.logging"
+    )
 
 
 def _is_event(message: object) -> bool:

@@ -38,13 +38,14 @@ class SinkLedger(msgspec.Struct, frozen=True):
     Where the events meant for one sink are. All figures are numbers of events.
 
     Attributes:
-        offered: Calls that reached the chain and were meant for this sink.
+        offered: Calls that reached the chain and were meant for this sink, and what
+            was taken over from the journals of processes that died.
         delivered: Accepted by the sink.
         rejected: Refused before acceptance because they break their schema; each has
             a dead letter.
         dropped: Given up by policy, by reason.
         dead_lettered: Accepted, then refused by the sink; kept as dead letters.
-        pending: Waiting in memory.
+        pending: Waiting in memory or in a journal.
     """
 
     offered: int
@@ -82,9 +83,12 @@ class Ledger(msgspec.Struct, frozen=True):
 
     Attributes:
         sinks: One `SinkLedger` for each sink, by its name.
+        crossings: Business events of this process that went into an operational log as
+            well. Must stay 0; see `bizlog.BusinessEventHandler`.
     """
 
     sinks: dict[str, SinkLedger]
+    crossings: int = 0
 
     @property
     def balanced(self) -> bool:

@@ -1,5 +1,5 @@
 """
-The metrics for Prometheus: the seed's five, and two that show the ledger.
+The metrics for Prometheus: the seed's five, two of the ledger, two of the separation.
 
 bizlog counts in plain numbers. A collector reads them when Prometheus asks, and adds up
 all clients of its registry. It takes no lock and keeps no client alive: a scrape works
@@ -25,7 +25,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from bizlog import diagnostics
+from bizlog import diagnostics, separation
 from bizlog.ledger import DURATION_SECONDS, Labels
 
 if TYPE_CHECKING:
@@ -48,12 +48,17 @@ DROP_REASONS = (
     "dead_letters_failed",
     "exhausted",
     "interrupted",
+    "journal_damaged",
+    "journal_expired",
     "lane_full",
     "processor",
     "queue_full",
     "reentrant",
 )
-KNOWN_FAILURES = (*DROP_REASONS, "invalid", "rejected", "retry", "route", "shutdown")
+KNOWN_FAILURES = (
+    *DROP_REASONS,
+    *("deadline", "invalid", "rejected", "retry", "route", "shutdown"),
+)
 
 _BOUNDS = (*(str(bound) for bound in DURATION_SECONDS), "+Inf")
 
@@ -105,6 +110,14 @@ def _states(client: Figures) -> Iterator[_Sample]:
 
 def _ages(client: Figures) -> Iterator[_Sample]:
     return (((sink.sink,), sink.oldest_pending) for sink in client.sinks)
+
+
+def _crossings(_: Figures) -> Iterator[_Sample]:
+    yield (), separation.guard.crossings  # of the process: the same for all clients
+
+
+def _stopped(_: Figures) -> Iterator[_Sample]:
+    yield (), separation.guard.stopped
 
 
 def _add_calls(one: _Calls, other: _Calls) -> _Calls:
@@ -189,6 +202,22 @@ _METRICS = (
         "Age of the oldest event that a sink has not settled.",
         ("sink",),
         _ages,
+        max,
+    ),
+    _Metric(
+        CounterMetricFamily,
+        "bizlog_separation_crossings_total",
+        "Business events that went into an operational log as well; must stay 0.",
+        (),
+        _crossings,
+        max,
+    ),
+    _Metric(
+        CounterMetricFamily,
+        "bizlog_separation_stopped_total",
+        "Log records of sinks and of bizlog that would have become events.",
+        (),
+        _stopped,
         max,
     ),
 )

@@ -200,6 +200,20 @@ class Chain:
             self._make_kind(cls)  # now, not while the first event waits for it
         registry.watch(self)
 
+    def begin_anew(self, tallies: Tallies) -> None:
+        """
+        Take an identity of its own, in a forked child: events count from 1 again.
+
+        Args:
+            tallies: Count the events received from now on.
+        """
+        self.producer_id = next_id()
+        self.next_sequence = itertools.count(1).__next__
+        self.tallies = tallies
+        self.unreadable = self.make_plan(UNREADABLE, None, None)
+        for outlet in self._outlets.values():
+            outlet.plans.clear()  # the id is written into them
+
     def outlet(self, source: str | None) -> Outlet:
         """Find or make the outlet of a source."""
         found = self._outlets.get(source)

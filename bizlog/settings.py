@@ -54,8 +54,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         batch_size: Events that make a batch due.
         flush_interval: Seconds after which a smaller batch is due.
         sink_timeout: Seconds for each call into a sink.
+        delivery_deadline: Seconds after which an event that a sink does not take goes
+            to the dead letters.
+        max_in_flight: Batches under way to a sink that allows more than one.
         shutdown_timeout: Seconds that the end of the process waits for all sinks.
+        handle_sigterm: Deliver at SIGTERM, before the handler that is there is called;
+            for processes that no server ends. Only the main thread can set it up.
         dead_letters: Folder for what cannot be delivered.
+        journal: Folder in which accepted events outlive the process; None keeps them
+            in memory.
+        journal_sync: `normal`: what is in the journal survives the death of the
+            process; `full`: that of the machine, too.
+        journal_max_bytes: Most bytes of events that wait in it.
+        journal_max_age: Seconds after which events that a dead process left behind
+            are given up; None never does.
         development: Raise invalid events at the call instead of dead-lettering them.
         disabled: Switch everything off: calls do nothing, no sink is built.
         strict: Refuse names outside the catalogue.
@@ -81,7 +93,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     batch_size: Count = 100
     flush_interval: Seconds = 5.0
     sink_timeout: Annotated[float, msgspec.Meta(gt=0)] = 10.0
+    delivery_deadline: Annotated[float, msgspec.Meta(gt=0)] = 86_400.0
+    max_in_flight: Count = 8
     shutdown_timeout: Seconds = 5.0
+    journal: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    journal_sync: Literal["normal", "full"] = "normal"
+    journal_max_bytes: Count = 1024 * 1024 * 1024
+    journal_max_age: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    handle_sigterm: bool = False
     dead_letters: Annotated[str, msgspec.Meta(min_length=1)] = "./bizlog-dead-letters"
     development: bool = False
     disabled: bool = False
@@ -107,7 +126,14 @@ _EXPECTED = {
     "batch_size": "a whole number of events, at least 1",
     "flush_interval": "seconds, 0 or more",
     "sink_timeout": "seconds, more than 0",
+    "delivery_deadline": "seconds, more than 0",
+    "max_in_flight": "a whole number of batches, at least 1",
     "shutdown_timeout": "seconds, 0 or more",
+    "journal": "a folder",
+    "journal_sync": "'normal' or 'full'",
+    "journal_max_bytes": "a whole number of bytes, at least 1",
+    "journal_max_age": "seconds, more than 0",
+    "handle_sigterm": "true or false",
     "dead_letters": "a folder",
     "development": "true or false",
     "disabled": "true or false",
@@ -252,7 +278,7 @@ def _report_unknown(environ: Mapping[str, str]) -> None:
 def _parse_variable(name: str, text: str) -> Any:
     if name in {"sinks", "detectors", "allow"}:
         return [part.strip() for part in text.split(",") if part.strip()]
-    if name in {"development", "disabled", "strict"}:
+    if name in {"development", "disabled", "handle_sigterm", "strict"}:
         words = {"1": True, "true": True, "yes": True, "on": True}
         words |= {"0": False, "false": False, "no": False, "off": False}
         return words.get(text.lower(), text)

@@ -2,7 +2,8 @@
 What a destination is: sinks, records, batches and their answers. No I/O here.
 
 A sink is an object with the five methods of the seed's `BaseSink`. The engine calls
-`deliver(batch)` from one task at a time, on bizlog's own event loop. Sinks that move
+`deliver(batch)` from one task at a time (from `max_in_flight` tasks where a sink allows
+it), on bizlog's own event loop. Sinks that move
 encoded bytes override `deliver`; sinks that want dictionaries override `send_batch` or
 just `send`, as in the seed, and may return None.
 
@@ -37,6 +38,7 @@ from bizlog.exceptions import ConfigurationError, MissingExtraError
 if TYPE_CHECKING:
     # At run time where they are used: 16 ms that `import bizlog` need not take.
     from importlib.metadata import EntryPoint
+    from typing import Self
     from urllib.parse import SplitResult
 
 ENTRY_POINT_GROUP = "bizlog.sinks"
@@ -80,17 +82,20 @@ class Batch(msgspec.Struct, frozen=True):
         last: Position of the last record, inclusive.
         records: The records in order; fewer than `last - first + 1` where a route
             left some out.
+        part: Names the part, where only some of the sealed records are sent again;
+            empty for the whole.
     """
 
     journal_id: str
     first: int
     last: int
     records: Sequence[Record]
+    part: str = ""
 
     @property
     def name(self) -> str:
-        """The stable name: the same batch sent again has the same one."""
-        return f"{self.journal_id}-{self.first}-{self.last}"
+        """The stable name: the same records sent again have the same one."""
+        return f"{self.journal_id}-{self.first}-{self.last}{self.part}"
 
     @property
     def size(self) -> int:
@@ -137,6 +142,10 @@ class SendResult(msgspec.Struct, frozen=True):
 
 ACCEPTED = SendResult()
 
+# What sinks of a forked child had in the parent: were it deleted, buffers would be
+# written and connections closed that are the parent's.
+left_to_parents: list[dict[str, Any]] = []
+
 
 class BaseSink:
     """
@@ -152,16 +161,37 @@ class BaseSink:
         max_events: Most events that one call may carry.
         max_bytes: Most bytes of events that one call may carry (a larger single
             event is still offered, alone).
+        max_in_flight: Batches that may be under way at the same time; with more than
+            one, batches may arrive in another order than they were sealed in.
         flush_interval: Seconds an event may wait for company; None takes the setting.
     """
 
     name: str = ""
     max_events: int = 1_000
     max_bytes: int = 900 * 1024
+    max_in_flight: int = 1
     flush_interval: float | None = None
 
     # The constructor's parameter that takes the URL's part behind the colon.
     url_option: str | None = None
+
+    _made_with: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
+
+    if not TYPE_CHECKING:  # for type checkers a sink takes what its __init__ takes
+
+        def __new__(cls, *args: Any, **options: Any) -> Self:
+            """Note what the sink is made with, for `after_fork`."""
+            if (args or options) and cls.__init__ is object.__init__:
+                raise TypeError(f"{cls.__name__}() takes no arguments")
+            sink = super().__new__(cls)
+            if args or options:
+                sink._made_with = args, options
+            return sink
+
+        # Sinks without an __init__ have no options.
+        __new__.__signature__ = inspect.Signature(
+            [inspect.Parameter("cls", inspect.Parameter.POSITIONAL_ONLY)]
+        )
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -192,6 +222,27 @@ class BaseSink:
 
     async def flush(self) -> None:
         """Make durable what was sent; called by `bizlog.flush()` and at the end."""
+
+    def after_fork(self) -> None:
+        """
+        Begin anew in a forked child, which then calls `start` for itself.
+
+        Called there once, before the child's first event, if the parent had begun to
+        use the sink; it must not wait. Sockets, files and tasks belong to the parent:
+        they must be neither closed nor flushed, since descriptors are shared. By
+        default the sink forgets all it has, which is kept as it is for as long as the
+        child lives, and runs `__init__` again with the arguments it was made with.
+        """
+        of_the_parent = dict(vars(self))
+        left_to_parents.append(of_the_parent)
+        args, options = self._made_with
+        vars(self).clear()
+        vars(self)["_made_with"] = args, options
+        try:
+            self.__init__(*args, **options)  # type: ignore[misc]
+        except Exception:
+            vars(self).update(of_the_parent)
+            raise
 
     async def deliver(self, batch: Batch) -> SendResult:
         """
@@ -266,6 +317,13 @@ class _SeedSinkAdapter(BaseSink):
     def __init__(self, sink: SeedSink) -> None:
         self._sink = sink
         self.name = getattr(sink, "name", "") or _default_name(type(sink))
+
+    def after_fork(self) -> None:
+        # How the sink was made is unknown; without a method of this name, its `start`
+        # has to open everything anew.
+        after_fork = getattr(self._sink, "after_fork", None)
+        if callable(after_fork):
+            after_fork()
 
     async def start(self) -> None:
         await self._sink.start()

@@ -64,6 +64,7 @@ _OF_DELIVERY = frozenset(
         "flush_interval",
         "sink_timeout",
         "shutdown_timeout",
+        "handle_sigterm",
         "dead_letters",
         "metrics_registry",
     }
@@ -437,7 +438,11 @@ class _CapturingClient(BusinessTelemetryClient):
     """A client whose events go straight to the test: no pump runs, no thread starts."""
 
     def __init__(self, settings: Settings, captured: CapturedEvents) -> None:
-        self._set_up(msgspec.structs.replace(settings, sinks=(_Captured(),)))
+        self._set_up(
+            msgspec.structs.replace(
+                settings, sinks=(_Captured(),), handle_sigterm=False
+            )
+        )
         self.capture(captured)
 
     def capture(self, captured: CapturedEvents) -> None:
@@ -447,6 +452,13 @@ class _CapturingClient(BusinessTelemetryClient):
         self.settings = msgspec.structs.replace(self.settings, sinks=(_Captured(),))
         self._queue = _KeepingQueue(self._keep, self._discard_letters)
         self._engine = Engine(self._queue, self._make_pump, 0)
+
+    def begin_anew(self) -> None:
+        """Go on capturing in a forked child, whose copy of the events it is."""
+        closed = self._queue.closed
+        super().begin_anew()
+        self.capture(self._captured)
+        self._queue.closed = closed
 
     def _keep(self, record: Record) -> None:
         self._captured.records.append(record)
@@ -591,9 +603,7 @@ class FaultySink(MemorySink):
         rejected = [Rejection(i, "the test rejects it") for i in self._reject]
         refused = {*self._reject, *self._retry}
         kept = [r for i, r in enumerate(batch.records) if i not in refused]
-        self.batches.append(
-            Batch(batch.journal_id, batch.first, batch.last, tuple(kept))
-        )
+        self.batches.append(msgspec.structs.replace(batch, records=tuple(kept)))
         return SendResult(
             rejected=tuple(r for r in rejected if r.index < events),
             retry=tuple(i for i in self._retry if i < events),

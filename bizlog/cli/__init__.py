@@ -13,7 +13,7 @@ import sys
 from typing import TYPE_CHECKING, cast
 
 from bizlog import __version__
-from bizlog.cli import demo
+from bizlog.cli import dead_letters, demo, gaps, replay
 from bizlog.cli.errors import CommandError
 from bizlog.exceptions import BizlogError
 
@@ -26,7 +26,7 @@ FAILED = 1
 CANNOT_START = 2
 INTERRUPTED = 130
 
-COMMANDS = (demo,)
+COMMANDS = (demo, replay, dead_letters, gaps)
 
 EPILOG = """\
 new here? see events flow, then look at them:

@@ -8,7 +8,6 @@ the ledger proves it at the end. Uses a client of its own; the process-wide one 
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 import threading
 import time
@@ -17,16 +16,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import bizlog
+from bizlog.cli.arguments import positive_int
 from bizlog.cli.errors import CommandError
+from bizlog.cli.interrupt import stopping
 from bizlog.cli.invoices import BadRow, InvoiceFile, Line
 from bizlog.cli.made_up import MadeUpShop
 from bizlog.cli.progress import Progress
-from bizlog.cli.replay import Replay
 from bizlog.cli.report import all_delivered, closing_table, files_of
+from bizlog.cli.sales import Replay
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
-    from types import FrameType
 
 OUT = "demo-events"
 SECONDS = 5.0
@@ -106,7 +106,7 @@ def add_to(commands: Any) -> None:
         help=f"folder for the files (default {OUT})",
     )
     parser.add_argument(
-        "--limit", type=_positive_int, metavar="N", help="stop after N invoice lines"
+        "--limit", type=positive_int, metavar="N", help="stop after N invoice lines"
     )
     parser.set_defaults(run=run)
 
@@ -115,13 +115,6 @@ def _positive_float(text: str) -> float:
     value = float(text)
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"expected more than 0 seconds, got {text}")
-    return value
-
-
-def _positive_int(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected at least 1, got {text}")
     return value
 
 
@@ -172,7 +165,7 @@ class _Demo:
         self._stop = threading.Event()
 
     def run(self) -> int:
-        with _stopping(self._stop), Progress("invoice lines") as progress:
+        with stopping(self._stop), Progress("invoice lines") as progress:
             try:
                 self._replay.play(self._lines(progress))
             finally:
@@ -252,26 +245,3 @@ def _client(name: str, out: Path) -> bizlog.BusinessTelemetryClient:
 
 def _dropped(ledger: bizlog.Ledger) -> bool:
     return any(sink.dropped for sink in ledger.sinks.values())
-
-
-@contextmanager
-def _stopping(stop: threading.Event) -> Generator[None]:
-    """
-    Let Ctrl-C set `stop` between two lines; a second Ctrl-C interrupts at once.
-
-    An exception in the middle of an emit would leave that event counted nowhere.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGINT)
-
-    def interrupt(_: int, __: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, before)
-        stop.set()
-
-    signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

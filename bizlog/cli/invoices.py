@@ -40,7 +40,7 @@ COLUMNS = (
     "Country",
 )
 
-# Bounds far beyond any shop, which keep sums exact within the context of `replay`.
+# Bounds far beyond any shop, which keep sums exact within the context of `sales`.
 _INTEGER = re.compile(r"[+-]?[0-9]{1,12}")
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,15}(\.[0-9]{1,12})?")
 

@@ -1,132 +1,314 @@
 """
-From invoice lines to business events, through the logger a service would use.
+`bizlog replay`: send events that stand in files once more, to any sink.
 
-Each line is one event: `product.added_to_cart` when something was sold, and
-`order.returned` when it is a credit note's or its quantity is negative. Each run of
-consecutive lines of one sale (same invoice, customer and country) ends with one
-`order.placed`. The readable lines are numbered within their invoice, so that invoice
-and line together name one event. Sums are exact.
+Ids and bytes stay as they are, so a sink that knows an event recognises it. What the
+sink refuses goes to the dead letters, as in a service; the closing ledger accounts for
+every event that was read.
 """
 
 from __future__ import annotations
 
-from decimal import Context, Decimal, Inexact, InvalidOperation
-from itertools import groupby
-from typing import TYPE_CHECKING, Any, NamedTuple
+import argparse
+import asyncio
+import sys
+import threading
+import time
+from collections import Counter, deque
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import bizlog
+from bizlog.cli import resume
+from bizlog.cli.conveyor import Conveyor, stalled
+from bizlog.cli.errors import CommandError
+from bizlog.cli.interrupt import stopping
+from bizlog.cli.places import DEAD_LETTERS, configured_folder
+from bizlog.cli.progress import Progress
+from bizlog.cli.reader import Reader
+from bizlog.cli.selection import add_query, query_of
+from bizlog.cli.sources import Sources, as_paths
+from bizlog.cli.tables import counted
+from bizlog.delivery.dead_letters import DeadLetterFolder
+from bizlog.stamps import next_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterator
 
-    from bizlog.cli.invoices import Line
-    from bizlog.logger import BusinessLogger
+    from bizlog.cli.entries import Place
+    from bizlog.cli.selection import Query
+    from bizlog.sinks import Record
 
-# More digits than any sum of lines can have; a rounding would raise, not pass.
-EXACT = Context(prec=80, traps=[Inexact, InvalidOperation])
-_ZERO = Decimal(0)
+# Records that are handed over at once; where a replay can go on again.
+RUN_EVENTS = 500
+SAVE_SECONDS = 1.0
+INTERRUPTED = 130
+
+DESCRIPTION = """\
+Send events once more, from files that a file sink wrote, from dead letters or from
+journals, to any sink. A SOURCE is a file or a folder; what it holds is recognised by
+its content: JSON Lines, plain or compressed with gzip or zstd.
+
+Events keep their ids and their bytes. They are sent as they stand in the sources: an
+event that stands there twice is sent twice, unless --unique is given. What the sink
+refuses goes to the dead letters. A ledger at the end accounts for every event.
+
+Ctrl-C ends the replay between two batches. The same command then goes on where it was:
+its state is kept in a file, which is removed when the replay is complete.
+"""
+EPILOG = """\
+conditions (--where) compare fields with ==, !=, <, <=, >, >=, in, not in, joined by
+and, or, not and parentheses. Fields inside others: custom_properties.voucher,
+order_items[0].price. A field that is absent is null.
+
+examples:
+  bizlog replay ./bizlog-events --sink https://collector.example/events/batch
+  bizlog replay ./bizlog-events --from 3d --type 'order.*' --sink file:./orders
+  bizlog replay ./bizlog-events --where 'order_total >= 100' --dry-run
+  bizlog replay old.jsonl.gz --rate 200/s --sink http://127.0.0.1:8080/events/batch
+
+exit codes: 0 every event was delivered; 1 not all of them, or lines could not be read
+(the output says which); 2 could not start; 130 ended by Ctrl-C
+"""
 
 
-class _Sale(NamedTuple):
-    invoice: str
-    customer: str | None
-    country: str
-    is_sale: bool
+def add_to(commands: Any) -> None:
+    """Add the command to the parser's."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "replay",
+        help="send events from files, journals or dead letters once more",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("sources", nargs="+", metavar="SOURCE", help="file or folder")
+    parser.add_argument("--sink", metavar="URL", help="where to, such as file:./again")
+    add_query(parser)
+    parser.add_argument(
+        "--rate", type=parse_rate, metavar="N/s", help="at most N events a second"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="count what would be sent, send nothing"
+    )
+    parser.add_argument(
+        "--dead-letters",
+        type=Path,
+        metavar="DIR",
+        help="folder for what the sink refuses (default: the setting dead_letters)",
+    )
+    parser.add_argument(
+        "--state",
+        type=Path,
+        metavar="FILE",
+        help="where the position is kept (default .bizlog-replay-….json, here)",
+    )
+    parser.add_argument(
+        "--from-start",
+        action="store_true",
+        help="do not go on where an interrupted replay was",
+    )
+    parser.set_defaults(run=run)
 
 
-def _sale_of(line: Line) -> _Sale:
-    return _Sale(line.invoice, line.customer, line.country, line.is_sale)
-
-
-class Replay:
-    """
-    Emits the events of invoice lines.
-
-    Attributes:
-        events: Events emitted.
-        totals: Sales less returns by country, in the shop's currency.
-    """
-
-    def __init__(self, log: BusinessLogger) -> None:
-        self.events = 0
-        self.totals: dict[str, Decimal] = {}
-        self._log = log
-        self._lines_of_invoice: dict[str, int] = {}
-
-    def play(self, lines: Iterable[Line]) -> None:
-        """Emit all events of the lines, which are in the order they were written."""
-        for sale, run in groupby(lines, _sale_of):
-            with (
-                bizlog.session(sale.invoice),
-                bizlog.correlation(f"invoice-{sale.invoice}"),
-                bizlog.user(sale.customer),
-            ):
-                log = self._log.bind(invoice=sale.invoice, country=sale.country)
-                if sale.is_sale:
-                    self._sell(log, sale, run)
-                else:
-                    self._take_back(log, sale, run)
-
-    def _sell(self, log: BusinessLogger, sale: _Sale, run: Iterable[Line]) -> None:
-        items: list[dict[str, Any]] = []
-        order_total = _ZERO
-        time = None
-        for line in run:
-            total = self._book(line)
-            order_total = EXACT.add(order_total, total)
-            items.append(_item(line))
-            time = line.time
-            log.bind(product_id=line.product_id, product_price=line.price).info(
-                "product.added_to_cart",
-                product_name=line.product_name,
-                quantity=line.quantity,
-                line=self._number(line),
-                line_total=total,
-                event_time=time,
-            )
-            self.events += 1
-        log.info(
-            "order.placed",
-            order_id=sale.invoice,
-            order_status="placed",
-            order_items=items,
-            order_total=order_total,
-            event_time=time,
+def parse_rate(text: str) -> float:
+    """Read events a second, as `200`, `200/s` or `0.5/s`."""
+    try:
+        rate = float(text.strip().removesuffix("/s"))
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < float("inf"):
+        raise argparse.ArgumentTypeError(
+            f"expected events a second such as 200/s, got {text!r}"
         )
-        self.events += 1
+    return rate
 
-    def _take_back(self, log: BusinessLogger, sale: _Sale, run: Iterable[Line]) -> None:
-        for line in run:
-            # Without a credit note the goods did not come from a customer: the shop
-            # corrected its stock.
-            log.bind(order_id=sale.invoice).info(
-                "order.returned",
-                order_status="returned" if line.is_credit_note else "adjusted",
-                order_items=[_item(line)],
-                order_total=self._book(line),
-                line=self._number(line),
-                event_time=line.time,
+
+def run(arguments: argparse.Namespace) -> int:
+    """Replay, print the ledger and say by the exit code whether all is well."""
+    query = query_of(arguments)
+    sources = Sources(as_paths(arguments.sources))
+    for note in sources.notes():
+        print(f"bizlog: note: {note}", file=sys.stderr)
+    if arguments.dry_run:
+        return _dry_run(Reader(sources, query))
+    if arguments.sink is None:
+        raise CommandError("--sink is missing: name one, such as file:./again")
+    return _Replay(arguments, sources, query).run()
+
+
+def _dry_run(reader: Reader) -> int:
+    counts: Counter[str] = Counter()
+    size = 0
+    times: set[str] = set()
+    with Progress("reading") as progress:
+        for record, _ in reader:
+            counts[record.event_type] += 1
+            size += len(record.data)
+            times = {min({record.event_time, *times}), max({record.event_time, *times})}
+            progress.update(counts.total(), lambda: reader.sources.fraction)
+    print(f"would send {counts.total():,} events, {size:,} bytes")
+    if times:
+        print(f"  event_time from {min(times)} to {max(times)}")
+    for name, events in counts.most_common():
+        print(f"  {name}  {events:,}")
+    return _close(reader.notes(), reader.complaints())
+
+
+def _close(notes: list[str], complaints: list[str]) -> int:
+    for note in notes:
+        print(note)
+    if complaints:
+        print(*complaints, sep="\n", file=sys.stderr)
+    return 1 if complaints else 0
+
+
+class _Replay:
+    """One run of the command, or what is left of it."""
+
+    def __init__(
+        self, arguments: argparse.Namespace, sources: Sources, query: Query
+    ) -> None:
+        places = [str(Path(source).resolve()) for source in arguments.sources]
+        asked = [arguments.start, arguments.end, query.types, query.where, query.unique]
+        self._command = resume.fingerprint(sorted(places), asked, arguments.sink)
+        self._path: Path = arguments.state or Path(
+            f".bizlog-replay-{self._command[:12]}.json"
+        )
+        state = self._earlier(arguments.from_start, query)
+        self._query = state.query
+        self._lines = dict(state.lines)
+        self._events_before = state.events
+        self._reader = Reader(sources, state.query, state.lines)
+        self._rate: float | None = arguments.rate
+        self._stop = threading.Event()
+        self._letters = DeadLetterFolder(
+            arguments.dead_letters or configured_folder(DEAD_LETTERS), next_id()
+        )
+        self._conveyor = Conveyor(
+            arguments.sink,
+            journal_id=self._journal_id(),
+            dead_letters=self._letters,
+            stopped=self._stop.is_set,
+            batch_size=max(1, int(self._rate)) if self._rate else None,
+        )
+        self._marks: deque[tuple[int, Place]] = deque()
+        self._fed = 0
+        self._save_at = time.monotonic() + SAVE_SECONDS
+
+    def _earlier(self, from_start: bool, query: Query) -> resume.State:  # noqa: FBT001
+        state = None if from_start else resume.load(self._path, self._command)
+        if state is None:
+            return resume.State(self._command, query, {})
+        print(
+            f"bizlog: going on after {state.events:,} events that are settled "
+            f"({self._path}; --from-start begins anew)",
+            file=sys.stderr,
+        )
+        return state
+
+    def _journal_id(self) -> str:
+        """
+        Name the batches: alike for the same events in the same order, else differently.
+
+        Hence it holds which files were found and how far each had been settled.
+        """
+        files = [
+            (str(file.path), file.size, file.modified)
+            for file in self._reader.sources.files
+        ]
+        return resume.fingerprint(self._command, self._query, files, self._lines)
+
+    def run(self) -> int:
+        done = False
+        try:
+            with stopping(self._stop), Progress("replay") as progress:
+                done = asyncio.run(self._send(progress))
+                seconds = progress.seconds
+        finally:
+            self._mark_settled()
+            if done:
+                self._path.unlink(missing_ok=True)
+            else:
+                self._save()
+        return self._report(seconds, done=done)
+
+    async def _send(self, progress: Progress) -> bool:
+        started = time.monotonic()
+        async with self._conveyor as conveyor:
+            for run in self._runs():
+                await conveyor.feed([record for record, _ in run])
+                self._note(run)
+                progress.update(self._fed, lambda: self._reader.sources.fraction)
+                if self._rate:
+                    due = started + self._fed / self._rate
+                    await conveyor.pause(due - time.monotonic())
+                if conveyor.over:
+                    break
+            return await conveyor.finish() and not conveyor.over
+
+    def _runs(self) -> Iterator[list[tuple[Record, Place]]]:
+        size = min(RUN_EVENTS, max(1, int(self._rate))) if self._rate else RUN_EVENTS
+        run: list[tuple[Record, Place]] = []
+        for found in self._reader:
+            run.append(found)
+            if len(run) >= size:
+                yield run
+                run = []
+        if run:
+            yield run
+
+    def _note(self, run: list[tuple[Record, Place]]) -> None:
+        self._fed += len(run)
+        position = self._fed - len(run)
+        for index, (_, place) in enumerate(run, 1):
+            last = index == len(run) or run[index][1].path != place.path
+            if last:
+                self._marks.append((position + index, place))
+        if time.monotonic() >= self._save_at:
+            self._save_at = time.monotonic() + SAVE_SECONDS
+            self._mark_settled()
+            self._save()
+
+    def _mark_settled(self) -> None:
+        settled = self._conveyor.settled
+        while self._marks and self._marks[0][0] <= settled:
+            _, place = self._marks.popleft()
+            self._lines[str(place.path)] = place.line
+
+    def _save(self) -> None:
+        state = resume.State(
+            self._command,
+            self._query,
+            self._lines,
+            self._events_before + self._conveyor.settled,
+        )
+        resume.save(self._path, state)
+
+    def _report(self, seconds: float, *, done: bool) -> int:
+        ledger = self._conveyor.ledger
+        print(ledger)
+        rate = self._fed / max(seconds, 1e-9)
+        print(f"{self._fed:,} events in {seconds:,.1f} s: {rate:,.0f}/s")
+        code = _close(self._reader.notes(), self._complaints(done=done))
+        return INTERRUPTED if self._stop.is_set() else code
+
+    def _complaints(self, *, done: bool) -> list[str]:
+        found = self._reader.complaints()
+        [sink] = self._conveyor.ledger.sinks.values()
+        if sink.dead_lettered:
+            found.append(
+                f"{counted(sink.dead_lettered, 'event')} refused: they are in "
+                f"{self._letters.path}"
             )
-            self.events += 1
-
-    def _book(self, line: Line) -> Decimal:
-        """Return the line's exact total and add it to its country's."""
-        # fma with 0 also turns the -0.0 of an item without a price into 0.0.
-        total = EXACT.fma(Decimal(line.quantity), line.price, _ZERO)
-        so_far = self.totals.get(line.country, _ZERO)
-        self.totals[line.country] = EXACT.add(so_far, total)
-        return total
-
-    def _number(self, line: Line) -> int:
-        number = self._lines_of_invoice.get(line.invoice, 0) + 1
-        self._lines_of_invoice[line.invoice] = number
-        return number
-
-
-def _item(line: Line) -> dict[str, Any]:
-    return {
-        "product_id": line.product_id,
-        "product_name": line.product_name,
-        "quantity": line.quantity,
-        "price": line.price,
-    }
+        if sink.dropped:
+            lost = counted(sum(sink.dropped.values()), "event")
+            found.append(
+                f"{lost} refused that is in no dead letter: {self._letters.path.parent}"
+                " cannot be written; mend that, then replay again"
+            )
+        if self._conveyor.stalled:
+            found.append(stalled())
+        if not done:
+            found.append(
+                "not complete: the same command goes on where this one stopped "
+                f"({self._path})"
+            )
+        return found

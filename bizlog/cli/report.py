@@ -15,7 +15,7 @@ from collections import Counter
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from bizlog.cli.replay import EXACT
+from bizlog.cli.sales import EXACT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

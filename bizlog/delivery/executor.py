@@ -11,11 +11,13 @@ long as that is possible; else a sink that hangs would take the threads of all o
 
 from __future__ import annotations
 
-import queue
-import threading
+from _queue import SimpleQueue  # the native one: gevent replaces the one in `queue`
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
+
+from bizlog import separation
+from bizlog.delivery.threads import start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +38,7 @@ class DaemonExecutor(ThreadPoolExecutor):
 
     def __init__(self, threads: int) -> None:
         super().__init__(max_workers=threads)
-        self._work: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
+        self._work: SimpleQueue[_Work | None] = SimpleQueue()
         self._count = 0
         self._unfinished = 0
         try:
@@ -47,8 +49,7 @@ class DaemonExecutor(ThreadPoolExecutor):
             raise
 
     def _add_thread(self) -> None:
-        name = f"bizlog-blocking-{self._count}"
-        threading.Thread(target=self._serve, name=name, daemon=True).start()
+        start_thread(self._serve, f"bizlog-blocking-{self._count}")
         self._count += 1
 
     def submit(
@@ -83,9 +84,28 @@ class DaemonExecutor(ThreadPoolExecutor):
             del work  # keep nothing alive while waiting
 
 
+class InlineExecutor(ThreadPoolExecutor):
+    """An executor for where no thread can start: who waits for a call makes it."""
+
+    def __init__(self) -> None:
+        super().__init__(max_workers=1)
+
+    def submit(
+        self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Future[Any]:
+        """Make the call at once."""
+        future: Future[Any] = Future()
+        _work_off(future, lambda: fn(*args, **kwargs))
+        return future
+
+
 def _work_off(future: Future[Any], call: Callable[[], Any]) -> None:
     if future.set_running_or_notify_cancel():
+        # run_in_executor brings no context along, as asyncio.to_thread does.
+        entry = separation.enter()
         try:
             future.set_result(call())
         except BaseException as error:  # noqa: BLE001  # it belongs to the waiter
             future.set_exception(error)
+        finally:
+            separation.leave(entry)

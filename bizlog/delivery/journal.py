@@ -56,8 +56,26 @@ class Journal(Protocol):
     """
 
     journal_id: str
-    start: int
-    end: int
+
+    @property
+    def start(self) -> int:
+        """Position of the first record that is still there."""
+        ...
+
+    @property
+    def end(self) -> int:
+        """Position behind the last record."""
+        ...
+
+    @property
+    def journaled(self) -> int:
+        """Position up to which the records outlive the process."""
+        ...
+
+    @property
+    def durable(self) -> bool:
+        """Whether what is appended now outlives the process."""
+        ...
 
     def append(self, run: Sequence[Record]) -> None:
         """Add records at the end."""
@@ -106,6 +124,9 @@ class MemoryJournal:
         size: Bytes of the records that it holds.
     """
 
+    journaled = 0
+    durable = False
+
     def __init__(self, journal_id: str | None = None, start: int = 0) -> None:
         self.journal_id = journal_id or uuid.uuid4().hex
         self.start = self.end = start
@@ -148,6 +169,19 @@ class MemoryJournal:
             run, _ = self._runs[index]
             if wanted := run[max(position - self._starts[index], 0) :]:
                 yield wanted
+
+    def size_from(self, position: int) -> int:
+        """Say how many bytes the runs from a position on have."""
+        if position >= self.end:
+            return 0
+        return sum([size for _, size in self._runs[self._index(position) :]])
+
+    def last(self, size: int) -> int:
+        """Say where the last runs begin that have about so many bytes together."""
+        index = len(self._runs)
+        while index > 0 and (size := size - self._runs[index - 1][1]) >= 0:
+            index -= 1
+        return self._starts[index] if index < len(self._starts) else self.end
 
     def _index(self, position: int) -> int:
         return max(bisect_right(self._starts, position) - 1, 0)

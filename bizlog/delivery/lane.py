@@ -1,52 +1,143 @@
 """
-A lane: one sink's way through the journal. Owned by the pump's loop.
+A lane: one sink's way through the journals. Owned by the pump's loop.
 
-The lane holds a cursor; what lies behind it is settled (delivered, dead-lettered or
-given up), what lies before it is pending. It seals a batch, sends it, settles it and
-moves on. A sink that fails, hangs until its time-out or raises anything at all touches
-nothing but its own lane.
+The lane holds a cursor in the journal of this process and one in each journal that it
+took over from a process that died. What lies behind a cursor is settled (delivered,
+dead-lettered or given up), what lies before it is pending. The lane seals a batch,
+sends it until each of its events is settled, and moves on. A sink that fails, hangs
+until its time-out or raises anything at all touches nothing but its own lane.
 """
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
 from contextlib import suppress
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from bizlog import diagnostics
+from bizlog import diagnostics, separation
+from bizlog.delivery.cursor import Cursor
 from bizlog.delivery.dead_letters import DeadLetter, wall_clock
-from bizlog.delivery.policy import Refusal, reason_of, refusals
+from bizlog.delivery.policy import (
+    Backoff,
+    Breaker,
+    Delivery,
+    Refusal,
+    Verdict,
+    part_name,
+    reason_of,
+)
+from bizlog.exceptions import PermanentSinkError, RetryableSinkError
 from bizlog.ledger import Counts, Durations, Tallies
-from bizlog.sinks import ACCEPTED, Batch
+from bizlog.sinks import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from bizlog.delivery.dead_letters import DeadLetterFolder
-    from bizlog.delivery.journal import Journal
+    from bizlog.delivery.journal import Journal, LaneState
     from bizlog.delivery.policy import Batcher
+    from bizlog.delivery.receipts import Receipts, State
     from bizlog.sinks import Record, Route
 
 # What a call that was cancelled gets to end in; then it is left to itself.
 CANCEL_SECONDS = 0.05
 
+# How long to leave a journal alone whose disk gives no answer.
+ASK_AGAIN_SECONDS = 1.0
+
+# How many batches, for each that may be under way, may overtake one that is not
+# settled: what it holds up cannot be released.
+OVERTAKING_BATCHES = 16
+
+# From so many on, arrivals within ten seconds are taken for one: a sink that is dead
+# for a day must not cost memory for each of them.
+MOST_ARRIVALS = 10_000
+ARRIVAL_SECONDS = 10.0
+
+
+class _Burial:
+    """
+    The dead letters of one batch.
+
+    They are written once, although the shutdown may meet the thread that writes them.
+
+    Args:
+        folder: Where they go.
+        letters: The letters.
+
+    Attributes:
+        letters: As given.
+        error: Why they could not be written; None where they were.
+    """
+
+    def __init__(self, folder: DeadLetterFolder, letters: list[DeadLetter]) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._is_over = False
+        self.letters = letters
+        self.error: OSError | None = None
+
+    def write(self) -> None:
+        """Write them, unless that was done."""
+        with self._lock:
+            if self._is_over or not self.letters:
+                return
+            self._is_over = True
+            try:
+                self._folder.write(self.letters)
+            except OSError as error:
+                self.error = error
+
+
+class _Flight:
+    """A batch that is under way, with what it came from and how far it is."""
+
+    def __init__(
+        self,
+        cursor: Cursor,
+        whole: Batch,
+        batch: Batch,
+        astray: Batch,
+        delivery: Delivery,
+    ) -> None:
+        self.cursor = cursor
+        self.whole = whole
+        self.batch = batch
+        self.astray = astray
+        self.delivery = delivery
+        self.burial: _Burial | None = None
+        self.damaged = 0
+        self.first_at = wall_clock()
+
 
 class Lane:
     """
-    Delivers the records of a journal to one sink.
+    Delivers the records of journals to one sink.
 
     Args:
-        name: Name in the ledger.
+        name: Name in the ledger and in the journals.
         route: The sink, and which events belong to it.
-        journal: Where the records come from.
+        journal: The journal of this process.
         batcher: Says when a batch is due.
         sink_timeout: Seconds for each call into the sink.
         dead_letters: Where refused events are kept.
         on_progress: Called after each batch.
         clock: Monotonic seconds.
+        backoff: Says how long to wait after a failure.
+        lifetime: Seconds after its arrival at which an event that the sink does not
+            take goes to the dead letters; None waits for ever.
+        max_in_flight: Batches under way at the same time, if the sink allows more.
+        receipts: Who waits for the fate of which event.
+
+    Attributes:
+        name: As given.
+        live: The cursor in the journal of this process.
+        adopted: Events taken over from processes that died.
     """
 
     def __init__(
@@ -60,28 +151,46 @@ class Lane:
         dead_letters: DeadLetterFolder,
         on_progress: Callable[[], None],
         clock: Callable[[], float],
+        backoff: Backoff | None = None,
+        lifetime: float | None = None,
+        max_in_flight: int = 1,
+        receipts: Receipts | None = None,
     ) -> None:
         self.name = name
         self.sink_type = route.sink.name
         self.batcher = batcher
+        self.live = Cursor(journal, name)
+        self.adopted = 0
         self._route = route
         self._sink = route.sink
-        self._journal = journal
         self._timeout = sink_timeout
         self._dead_letters = dead_letters
         self._on_progress = on_progress
         self._clock = clock
+        self._backoff = backoff or Backoff()
+        self._breaker = Breaker()
+        self._lifetime = lifetime
+        self._most_flights = max(1, min(max_in_flight, route.sink.max_in_flight))
+        self._most_sealed = self._most_flights * OVERTAKING_BATCHES
+        self._receipts = receipts
+        self._inherited: deque[Cursor] = deque()
+        self._inherited_at: dict[Cursor, float] = {}
+        self._inherited_last = False
         self._changed = asyncio.Event()
-        self._next = journal.end
-        self._in_flight: Batch | None = None
+        self._turn = asyncio.Event()
+        self._flights: list[_Flight] = []
+        self._tasks: set[asyncio.Task[None]] = set()
         self._started = False
+        self._starting = asyncio.Lock()
         self._flush_to = 0
         self._flush_waiters: list[asyncio.Future[bool]] = []
         self.abandoned = False
         self.not_routed = 0
         self.delivered = 0
         self.dead_lettered = 0
-        self.dropped = Counts("lane_full", "dead_letters_failed")
+        self.dropped = Counts(
+            "lane_full", "journal_damaged", "journal_expired", "dead_letters_failed"
+        )
         self.refused = Tallies(("error_type",))
         self.durations = Durations()
         self.notified_at = 0.0
@@ -89,15 +198,14 @@ class Lane:
 
     @property
     def settled(self) -> int:
-        """Position up to which every record is settled."""
-        return self._in_flight.first if self._in_flight else self._next
+        """Position up to which every record of this process is settled."""
+        return self.live.settled
 
     @property
     def pending(self) -> int:
-        """Records of the journal that are not settled."""
-        batch = self._in_flight
-        flying = batch.last - batch.first + 1 if batch else 0
-        return self._journal.end - self._next + flying
+        """Records that are not settled, those taken over included."""
+        inherited = sum([cursor.pending for cursor in self._inherited])
+        return self.live.pending + inherited
 
     @property
     def oldest_at(self) -> float | None:
@@ -107,26 +215,82 @@ class Lane:
         except IndexError:
             return None
 
+    @property
+    def failures(self) -> int:
+        """How often the sink failed in a row."""
+        return self._breaker.failures
+
     def notify(self, events: int, size: int) -> None:
-        """Learn that records were appended to the journal."""
+        """Learn that records were appended to the journal of this process."""
         now = self.notified_at = self._clock()
-        self._arrivals.append((self._journal.end, now))
+        self._note_arrival(self.live.journal.end, now)
         self.batcher.add(events, size, now)
         self._changed.set()
+
+    def _note_arrival(self, end: int, now: float) -> None:
+        if len(self._arrivals) >= MOST_ARRIVALS:
+            since = self._arrivals[-1][1]
+            if now - since < ARRIVAL_SECONDS:
+                self._arrivals[-1] = (end, since)
+                return
+        self._arrivals.append((end, now))
+
+    def adopt(self, journal: Journal, state: LaneState | None, fresh: int = 0) -> None:
+        """
+        Take over what a journal of a dead process still holds for this sink.
+
+        Args:
+            journal: The journal.
+            state: Where the sink stood in it; None where it knew no such sink.
+            fresh: Position before which the events are too old.
+        """
+        cursor = Cursor(journal, self.name, state)
+        self.adopted += cursor.pending
+        self.dropped.add("journal_expired", cursor.skip_to(fresh))
+        if cursor.pending:
+            self._inherited.append(cursor)
+            self._inherited_at[cursor] = self._clock()
+            self._changed.set()
+        else:
+            cursor.save()
+
+    def settled_in(self, journal: Journal) -> int:
+        """Position up to which every record of a journal taken over is settled."""
+        for cursor in self._inherited:
+            if cursor.journal is journal:
+                return cursor.settled
+        return journal.end
 
     async def flush(self) -> bool:
         """Settle all that the journal holds now; say whether the sink could flush."""
         waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._flush_to = self._journal.end
+        self._flush_to = self.live.journal.end
         self._flush_waiters.append(waiter)
         self._changed.set()
         return await waiter
 
+    def hurry(self) -> None:
+        """Cut short the waits after failures: the end is near."""
+        for flight in self._flights:
+            flight.delivery.hurry(self._clock())
+        self._turn.set()
+
     async def run(self) -> None:
         """Deliver batches until cancelled, or abandoned by another thread."""
-        while not self.abandoned:
-            await self._until_due()
-            await self._deliver_next()
+        try:
+            while not self.abandoned:
+                await self._until_due()
+                if not self.abandoned and (flight := self._take_off()):
+                    await self._send_off(flight)
+        finally:
+            for task in self._tasks:
+                task.cancel()
+
+    async def _send_off(self, flight: _Flight) -> None:
+        if self._most_flights == 1:
+            await self._fly(flight)
+        else:
+            self._fly_beside(flight)
 
     async def stop(self) -> None:
         """Stop the sink; called after `run` has ended."""
@@ -134,20 +298,54 @@ class Lane:
             self._started = False
             await self._call("stop", self._sink.stop)
 
+    # What is due
+
     async def _until_due(self) -> None:
-        while True:
+        while not self.abandoned:
             self._changed.clear()
-            if self._flush_waiters and self._next >= self._flush_to:
+            if self._flush_waiters and self.live.settled >= self._flush_to:
                 await self._finish_flush()
-            if self._next < self._flush_to:
-                return
-            wait = self.batcher.due_in(self._clock())
+            wait = self._due_in()
             if wait == 0.0:
                 return
+            self._save()
             # Not wait_for: on 3.11 it swallows a cancellation that meets a change.
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._changed.wait()
+
+    def _due_in(self) -> float | None:
+        flying = len(self._flights)
+        if flying >= self._most_flights or not self._breaker.allows(flying):
+            return None
+        now = self._clock()
+        waits = [max(0.0, c.ask_at - now) for c in self._inherited if self._may_seal(c)]
+        if (live := self._live_due_in()) is not None:
+            waits.append(live)
+        return min(waits, default=None)
+
+    def _may_seal(self, cursor: Cursor) -> bool:
+        return bool(cursor.waiting) and cursor.sealed < self._most_sealed
+
+    def _live_due_in(self) -> float | None:
+        if not self._may_seal(self.live):
+            return None
+        now = self._clock()
+        wait = self.batcher.due_in(now)
+        if self.live.next < self._flush_to:
+            wait = 0.0
+        return wait if wait is None else max(wait, self.live.ask_at - now)
+
+    def _inheritance(self) -> Cursor | None:
+        now = self._clock()
+        ready = (c for c in self._inherited if self._may_seal(c) and c.ask_at <= now)
+        return next(ready, None)
+
+    def _save(self) -> None:
+        """Have the journals know what is settled, now that nothing else is due."""
+        self.live.save()
+        for cursor in self._inherited:
+            cursor.save()
 
     async def _finish_flush(self) -> None:
         waiters, self._flush_waiters = self._flush_waiters, []
@@ -184,33 +382,219 @@ class Lane:
             return TimeoutError(f"no answer within {self._timeout:g} s")
         return asyncio.CancelledError()
 
-    async def _deliver_next(self) -> None:
-        first = self._next
-        records = self._journal.read(first, self._sink.max_events, self._sink.max_bytes)
-        self._next = first + len(records)
-        self.batcher.remove(len(records), _size(records), self._clock())
-        if not records:
-            return
-        whole = Batch(self._journal.journal_id, first, self._next - 1, records)
-        self._in_flight = whole
-        batch, astray = self._routed(whole)
-        first_at = wall_clock()
-        answer = await self._send(batch) if batch.records else ACCEPTED
-        if self.abandoned:
-            return
-        refused = refusals(len(batch.records), answer)
-        self._report(refused, len(batch.records))
-        await self._bury(batch, refused, first_at)
-        await self._bury(astray, _failed_routes(astray.records), first_at)
-        self.delivered += len(batch.records) - len(refused)
-        self.not_routed += len(records) - len(batch.records) - len(astray.records)
-        self._in_flight = None
-        self._forget_arrivals()
+    # A batch under way
+
+    def _take_off(self) -> _Flight | None:
+        cursor = self._next_cursor()
+        whole = cursor.seal(self._sink.max_events, self._sink.max_bytes)
+        if cursor is self.live:
+            records = whole.records if whole else ()
+            self.batcher.remove(len(records), _size(records), self._clock())
+        if whole is None:
+            cursor.ask_at = self._clock() + ASK_AGAIN_SECONDS
+            return None
+        sound = self._sound(whole)
+        batch, astray = self._routed(sound)
+        delivery = Delivery(
+            len(batch.records),
+            backoff=self._backoff,
+            arrivals=self._arrivals_of(cursor, whole, batch),
+            lifetime=self._lifetime,
+        )
+        flight = _Flight(cursor, whole, batch, astray, delivery)
+        flight.damaged = len(whole.records) - len(sound.records)
+        self._flights.append(flight)
+        return flight
+
+    def _sound(self, whole: Batch) -> Batch:
+        """Leave out what a disk did not give back as it was."""
+        if all(map(_data_of, whole.records)):
+            return whole
+        records = [record for record in whole.records if record.data]
+        return msgspec.structs.replace(whole, records=records)
+
+    def _next_cursor(self) -> Cursor:
+        """Choose in turn, so that neither old events nor new ones wait for the rest."""
+        inherited = self._inheritance()
+        live_is_due = self._live_due_in() == 0.0
+        if inherited and not (live_is_due and self._inherited_last):
+            self._inherited_last = True
+            return inherited
+        self._inherited_last = False
+        return self.live
+
+    def _arrivals_of(
+        self, cursor: Cursor, whole: Batch, batch: Batch
+    ) -> list[tuple[int, float]]:
+        """When the events of a batch arrived, by their index in it."""
+        if self._lifetime is None:
+            return []
+        if cursor is not self.live:
+            return [(len(batch.records), self._inherited_at[cursor])]
+        found: list[tuple[int, float]] = []
+        for end, arrived_at in self._arrivals:
+            if end > whole.first:
+                found.append((min(end, whole.last + 1) - whole.first, arrived_at))
+            if end > whole.last:
+                break
+        return _within(batch, whole, found)
+
+    def _fly_beside(self, flight: _Flight) -> None:
+        task = asyncio.create_task(self._fly(flight))
+        self._tasks.add(task)
+        task.add_done_callback(self._landed)
+
+    def _landed(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._changed.set()
+        if not task.cancelled() and (error := task.exception()):
+            diagnostics.report("engine", f"a part of bizlog died: {reason_of(error)}")
+
+    async def _fly(self, flight: _Flight) -> None:
+        delivery = flight.delivery
+        delivery.expire(self._clock())
+        while not delivery.done:
+            await self._until_turn(flight)
+            if self.abandoned:
+                return
+            answer = await self._attempt(flight)
+            if self.abandoned:
+                return
+            self._learn(flight, answer)
+        await self._settle(flight)
+
+    async def _until_turn(self, flight: _Flight) -> None:
+        while (wait := self._turn_in(flight)) is None or wait > 0:
+            self._turn.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._turn.wait()
+
+    def _turn_in(self, flight: _Flight) -> float | None:
+        if self._breaker.is_open and flight is not self._flights[0]:
+            return None  # the oldest one finds out whether the sink is back
+        return flight.delivery.due_at - self._clock()
+
+    async def _attempt(self, flight: _Flight) -> Any:
+        failure = await self._start()
+        if failure is not None:
+            return failure
+        part = _part_of(flight)
+        began = self._clock()
+        try:
+            return await self._guarded(self._sink.deliver, part)
+        finally:
+            self.durations.add(self._clock() - began)
+
+    async def _start(self) -> _StartError | None:
+        if self._started:
+            return None
+        async with self._starting:
+            if self._started:
+                return None
+            failure = await self._guarded(self._sink.start)
+            if isinstance(failure, BaseException):
+                return _StartError(failure)
+            self._started = True
+            return None
+
+    def _learn(self, flight: _Flight, answer: Any) -> None:
+        delivery, now = flight.delivery, self._clock()
+        if isinstance(answer, _StartError):
+            # It says nothing about the events: either all of them wait, or none can go.
+            if isinstance(answer.failure, PermanentSinkError):
+                kind = type(answer.failure).__name__
+                delivery.refuse_rest(reason_of(answer.failure), kind)
+                return
+            answer = RetryableSinkError(reason_of(answer.failure))
+        verdict = delivery.answered(answer, now)
+        self._breaker.note(failed=verdict.kind in {"later", "unclear"})
+        if not self._breaker.is_open:
+            self._turn.set()
+        delivery.expire(now)
+        if not delivery.done and (verdict.kind != "taken" or verdict.retry):
+            self._report_failure(flight, verdict, now)
+
+    def _report_failure(self, flight: _Flight, verdict: Verdict, now: float) -> None:
+        wait = max(0.0, flight.delivery.due_at - now)
+        diagnostics.report(
+            f"{self.name}.send",
+            f"sink {self.name!r} failed ({verdict.reason}); {self.pending} events "
+            f"wait, the next attempt comes in {wait:.1f} s",
+        )
+
+    async def _settle(self, flight: _Flight) -> None:
+        self._report_refused(flight.delivery.refused, len(flight.batch.records))
+        flight.burial = burial = self._burial_of(flight)
+        if burial.letters:
+            await asyncio.to_thread(burial.write)
+            if self.abandoned:
+                return  # another thread did the rest
+        self._close(flight, burial)
+        self._forget(flight.cursor)
+        self._turn.set()
         self._on_progress()
+
+    def _burial_of(self, flight: _Flight) -> _Burial:
+        letters = [
+            *self._letters(flight.batch, flight.delivery.refused, flight.first_at),
+            *self._letters(
+                flight.astray, _failed_routes(flight.astray.records), flight.first_at
+            ),
+        ]
+        return _Burial(self._dead_letters, letters)
+
+    def _close(self, flight: _Flight, burial: _Burial) -> None:
+        """Count what became of a batch, all at once."""
+        refused = flight.delivery.refused
+        self._count_buried(burial, [*refused, *_failed_routes(flight.astray.records)])
+        self.delivered += flight.delivery.delivered
+        self.not_routed += _not_routed(flight)
+        self.dropped.add("journal_damaged", flight.damaged)
+        flight.cursor.settle(flight.whole)
+        self._flights.remove(flight)
+        self._tell(flight, burial)
+
+    def _forget(self, cursor: Cursor) -> None:
+        self._forget_arrivals()
+        if cursor is not self.live and not cursor.pending:
+            cursor.save()
+            self._inherited.remove(cursor)
+            del self._inherited_at[cursor]
 
     def _forget_arrivals(self) -> None:
         while self._arrivals and self._arrivals[0][0] <= self.settled:
             self._arrivals.popleft()
+
+    def _tell(self, flight: _Flight, burial: _Burial) -> None:
+        receipts = self._receipts
+        if receipts is None or not receipts.expected:
+            return
+        refused = {each.index: each.reason for each in flight.delivery.refused}
+        delivered = [
+            record
+            for index, record in enumerate(flight.batch.records)
+            if index not in refused
+        ]
+        self._tell_buried(burial)
+        self._tell_all(delivered, "delivered")
+        self._tell_all(flight.whole.records, "not_routed")
+
+    def _tell_buried(self, burial: _Burial) -> None:
+        if self._receipts is None or not self._receipts.expected:
+            return
+        state: State = "dropped" if burial.error else "dead_lettered"
+        for letter in burial.letters:
+            if letter.event_id is not None:
+                self._receipts.settle(letter.event_id, self.name, state, letter.reason)
+
+    def _tell_all(
+        self, records: Sequence[Record], state: State, reason: str | None = None
+    ) -> None:
+        """Tell who waits; the first word about an event counts."""
+        if self._receipts is not None and self._receipts.expected:
+            for record in records:
+                self._receipts.settle(record.event_id, self.name, state, reason)
 
     def _routed(self, batch: Batch) -> tuple[Batch, Batch]:
         """Part what belongs to this sink from what its route could not decide."""
@@ -229,41 +613,19 @@ class Lane:
             msgspec.structs.replace(batch, records=astray),
         )
 
-    async def _send(self, batch: Batch) -> Any:
-        if not self._started:
-            failure = await self._guarded(self._sink.start)
-            if isinstance(failure, BaseException):
-                return failure
-            self._started = True
-        began = self._clock()
-        try:
-            return await self._guarded(self._sink.deliver, batch)
-        finally:
-            self.durations.add(self._clock() - began)
-
-    def _report(self, refused: Sequence[Refusal], events: int) -> None:
+    def _report_refused(self, refused: Sequence[Refusal], events: int) -> None:
         if refused:
             diagnostics.report(
-                f"{self.name}.send",
+                f"{self.name}.refused",
                 f"sink {self.name!r} refused {len(refused)} of {events} events "
                 f"({refused[0].reason}); they go to the dead letters in "
                 f"{self._dead_letters.path.parent}",
             )
 
-    async def _bury(
-        self, batch: Batch, refused: Sequence[Refusal], first_at: str
-    ) -> None:
-        if not refused:
+    def _count_buried(self, burial: _Burial, refused: Sequence[Refusal]) -> None:
+        if burial.error:
+            self._count_lost(len(refused), burial.error)
             return
-        letters = self._letters(batch, refused, first_at)
-        try:
-            await asyncio.to_thread(self._dead_letters.write, letters)
-        except OSError as error:
-            self._count_lost(len(letters), error)
-        else:
-            self._count_buried(refused)
-
-    def _count_buried(self, refused: Sequence[Refusal]) -> None:
         self.dead_lettered += len(refused)
         for refusal in refused:
             self.refused.of(refusal.error_type).events += 1
@@ -277,7 +639,7 @@ class Lane:
                 reason=refusal.reason,
                 path=refusal.path,
                 sink=self.name,
-                attempts=1,
+                attempts=refusal.attempts,
                 first_at=first_at,
                 last_at=last_at,
                 event_id=record.event_id,
@@ -295,68 +657,137 @@ class Lane:
             f"written to {self._dead_letters.path.parent} ({reason_of(error)})",
         )
 
-    def give_up(self, events: int) -> None:
-        """Give up the oldest waiting records: other lanes need the room."""
-        given_up = self._journal.read(self._next, events, _size_of_any)
-        self._next += len(given_up)
+    # What is given up
+
+    def give_up(self, events: int) -> int:
+        """
+        Give up the oldest waiting records: other lanes need the room.
+
+        Returns:
+            How many; none where a journal's disk gives no answer.
+        """
+        given_up = self.live.skip(events)
         self._forget_arrivals()
         self.batcher.remove(len(given_up), _size(given_up), self._clock())
-        chosen, astray = self._routed(Batch("", 0, 0, given_up))
-        lost = len(chosen.records) + len(astray.records)
-        self.not_routed += len(given_up) - lost
-        self.dropped.add("lane_full", lost)
-        if not lost:
-            return
-        diagnostics.report(
-            f"{self.name}.lane_full",
-            f"sink {self.name!r} is too slow for the others: its {lost} "
-            "oldest events were given up",
-        )
+        lost = self._leave_out(given_up)
+        self.dropped.add("lane_full", len(lost))
+        self._tell_all(lost, "dropped", GIVEN_UP)
+        if lost:
+            diagnostics.report(
+                f"{self.name}.lane_full",
+                f"sink {self.name!r} is too slow for the others: its {len(lost)} "
+                "oldest events were given up",
+            )
+        return len(given_up)
+
+    def _leave_out(self, records: Sequence[Record]) -> list[Record]:
+        """Count what is damaged or another sink's; returns this sink's own."""
+        sound = [record for record in records if record.data]
+        chosen, astray = self._routed(Batch("", 0, 0, sound))
+        own = [*chosen.records, *astray.records]
+        self.dropped.add("journal_damaged", len(records) - len(sound))
+        self.not_routed += len(sound) - len(own)
+        if len(own) < len(sound) and self._receipts and self._receipts.expected:
+            ours = {record.event_id for record in own}
+            others = [record for record in sound if record.event_id not in ours]
+            self._tell_all(others, "not_routed")
+        return own
 
     def abandon(self, waiting: Sequence[Record], reason: str) -> None:
         """
-        Put all that is not settled into the dead letters; the deadline has passed.
+        End with what is not settled; the deadline has passed.
 
-        Runs on bizlog's thread, or on the caller's when bizlog's thread is stuck.
+        What the journal keeps stays there for the next process; all else goes to the
+        dead letters. Runs on bizlog's thread, or on the caller's when that is stuck.
+
+        Args:
+            waiting: Records that no journal holds.
+            reason: Why they were not delivered.
         """
         self.abandoned = True
-        rest = [*self._unsettled(), *waiting]
-        if not rest:
-            return
-        batch, astray = self._routed(Batch("", 0, 0, rest))
-        everything = [*batch.records, *astray.records]
-        self.not_routed += len(rest) - len(everything)
-        refused = _all_refused(everything, reason, "shutdown")
-        whole = msgspec.structs.replace(batch, records=everything)
-        letters = self._letters(whole, refused, wall_clock())
-        try:
-            self._dead_letters.write(letters)
-        except OSError as error:
-            self._count_lost(len(letters), error)
-        else:
-            self._count_buried(refused)
-
-    def _unsettled(self) -> list[Record]:
-        flying = list(self._in_flight.records) if self._in_flight else []
-        self._in_flight = None
-        waiting = self._journal.read(
-            self._next, self._journal.end - self._next, _size_of_any
+        kept = self.live.journal.journaled
+        for flight in [f for f in self._flights if f.cursor is self.live]:
+            # One whose letters are being written is settled, kept or not.
+            if flight.whole.last >= kept or flight.burial:
+                self._bury_flight(flight, reason)
+        own = self._leave_out([*self.live.end_at(kept), *waiting])
+        refused = _all_refused(own, reason, "shutdown", attempts=0)
+        batch = Batch("", 0, 0, own)
+        burial = _Burial(
+            self._dead_letters, self._letters(batch, refused, wall_clock())
         )
-        self._next = self._journal.end
+        burial.write()
+        self._count_buried(burial, refused)
+        self._tell_buried(burial)
         self._arrivals.clear()
-        return flying + waiting
+        self._save()
+
+    def _bury_flight(self, flight: _Flight, reason: str) -> None:
+        if flight.burial is None:
+            flight.delivery.give_up(reason, "shutdown")
+            flight.burial = self._burial_of(flight)
+        flight.burial.write()
+        self._close(flight, flight.burial)
+
+
+class _StartError(Exception):
+    """The sink could not be started."""
+
+    def __init__(self, failure: BaseException) -> None:
+        self.failure = failure
+
+
+_data_of = attrgetter("data")
+
+ROUTE_RAISED = "the route's predicate raised"
+GIVEN_UP = "given up: the sink is too slow for the others"
 
 
 async def _answer(method: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> Any:
+    entry = separation.enter()  # what a sink logs and does is no business of the host's
     try:
         return await method(*args)
     except asyncio.CancelledError:
         raise
     except BaseException as error:  # noqa: BLE001  # SystemExit would end the loop
         return error
+    finally:
+        separation.leave(entry)
 
 
-_size_of_any = 1 << 62
+def _part_of(flight: _Flight) -> Batch:
+    """What the next attempt sends: the batch as it was sealed, or some of it."""
+    if flight.delivery.whole:
+        return flight.batch
+    indices = flight.delivery.next()
+    records = flight.batch.records
+    return msgspec.structs.replace(
+        flight.batch,
+        records=[records[index] for index in indices],
+        part=part_name(indices),
+    )
+
+
+def _within(
+    batch: Batch, whole: Batch, arrivals: list[tuple[int, float]]
+) -> list[tuple[int, float]]:
+    """Turn indices in all records into those in what a route has chosen of them."""
+    if len(batch.records) == len(whole.records):
+        return arrivals
+    found: list[tuple[int, float]] = []
+    index, position = 0, 0
+    for end, arrived_at in arrivals:
+        for record in whole.records[position:end]:
+            if index < len(batch.records) and record is batch.records[index]:
+                index += 1
+        position = end
+        found.append((index, arrived_at))
+    return found
+
+
+def _not_routed(flight: _Flight) -> int:
+    routed = len(flight.batch.records) + len(flight.astray.records)
+    return len(flight.whole.records) - routed - flight.damaged
 
 
 def _size(records: Sequence[Record]) -> int:
@@ -364,11 +795,14 @@ def _size(records: Sequence[Record]) -> int:
 
 
 def _failed_routes(astray: Sequence[Record]) -> list[Refusal]:
-    return _all_refused(astray, "the route's predicate raised", "route")
+    return _all_refused(astray, ROUTE_RAISED, "route")
 
 
 def _all_refused(
-    records: Sequence[Record], reason: str, error_type: str
+    records: Sequence[Record], reason: str, error_type: str, attempts: int = 1
 ) -> list[Refusal]:
     indices = range(len(records))
-    return [Refusal(index, reason, error_type=error_type) for index in indices]
+    return [
+        Refusal(index, reason, error_type=error_type, attempts=attempts)
+        for index in indices
+    ]

@@ -6,7 +6,8 @@ a busy caller wakes it at most a hundred times a second; each hand-over of the G
 the pump may otherwise cost the 5 ms switch interval. What the memory journal may hold
 is bounded by the fastest lane: while that one has room, records flow, and a lane that
 stays behind it by more than the bound gives up its oldest. When no lane has room the
-records stay in the front queue, whose overflow policy then applies.
+records stay in the front queue, whose overflow policy then applies. A journal on disk
+has a bound of its own; while the disk refuses to take anything, that of memory holds.
 """
 
 from __future__ import annotations
@@ -24,13 +25,19 @@ if TYPE_CHECKING:
 
     from bizlog.delivery.dead_letters import DeadLetterFolder
     from bizlog.delivery.journal import Journal
+    from bizlog.delivery.keeper import Keeper
     from bizlog.delivery.lane import Lane
     from bizlog.delivery.queue import FrontQueue
+    from bizlog.delivery.receipts import Receipts
+    from bizlog.sinks import Record
 
 GATHER_SECONDS = 0.010
 RUN_EVENTS = 5_000
 AHEAD_EVENTS = 5_000
 RUN_BYTES = 2 * 1024 * 1024
+
+# How often a journal on disk is looked after.
+TEND_SECONDS = 1.0
 
 REJECTED_LETTERS = 10_000
 
@@ -44,8 +51,11 @@ class Pump:
         journal: Where the lanes read them.
         lanes: One for each sink.
         dead_letters: Where refused events are kept.
-        max_events: Most records the journal holds ahead of the fastest lane.
-        max_bytes: Most bytes it holds ahead of it.
+        max_events: Most records the journal holds in memory ahead of the fastest lane.
+        max_bytes: Most bytes it holds in memory ahead of it.
+        max_disk: Most bytes a journal on disk holds ahead of it.
+        receipts: Who waits for the fate of which event.
+        keeper: Looks after what is kept on disk; None without a journal there.
     """
 
     def __init__(
@@ -57,9 +67,15 @@ class Pump:
         dead_letters: DeadLetterFolder,
         max_events: int,
         max_bytes: int,
+        max_disk: int = 1 << 62,
+        receipts: Receipts | None = None,
+        keeper: Keeper | None = None,
     ) -> None:
         self._queue = queue
         self._journal = journal
+        self._max_disk = max_disk
+        self._receipts = receipts
+        self._keeper = keeper
         self.lanes = lanes
         self._dead_letters = dead_letters
         self._max_events = max_events
@@ -78,6 +94,25 @@ class Pump:
 
     async def run(self) -> None:
         """Pump until cancelled."""
+        tending = asyncio.create_task(self._tend()) if self._keeper else None
+        try:
+            await self._pump()
+        finally:
+            if tending is not None:
+                tending.cancel()
+
+    async def _tend(self) -> None:
+        assert self._keeper is not None
+        while True:
+            try:
+                self._keeper.tend()
+            except Exception as error:  # noqa: BLE001  # the next second may go well
+                diagnostics.report("journal", f"not tended: {describe_error(error)}")
+            self._tell_journaled()  # the disk may be back
+            self._wakeup.set()  # there may be room again
+            await asyncio.sleep(TEND_SECONDS)
+
+    async def _pump(self) -> None:
         while True:
             self._queue.hurried = False
             self._wakeup.clear()
@@ -110,37 +145,58 @@ class Pump:
     def _move(self) -> int:
         run = self._queue.take(min(RUN_EVENTS, self._room()), RUN_BYTES)
         if run:
-            self._journal.append(run)
-            size = sum([len(record.data) for record in run])
-            for lane in self.lanes:
-                lane.notify(len(run), size)
-            self._limit_lanes()
+            self._take_in(run)
+        if self._receipts is not None:
+            self._receipts.tell_dropped()
         self._report_drops()
         return len(run)
 
+    def _take_in(self, run: Sequence[Record]) -> None:
+        self._journal.append(run)
+        if self._receipts is not None and self._keeper is not None:
+            self._receipts.append(run)
+            self._tell_journaled()
+        size = sum([len(record.data) for record in run])
+        for lane in self.lanes:
+            lane.notify(len(run), size)
+        self._limit_lanes()
+
+    def _tell_journaled(self) -> None:
+        if self._receipts is not None and self._journal.durable:
+            self._receipts.journal()
+
     def _room(self) -> int:
         """Say how many records the journal takes before a lane has delivered some."""
-        fastest = min(self.lanes, key=lambda lane: lane.pending)
+        fastest = min(self.lanes, key=lambda lane: lane.live.pending)
+        if self._keeper is not None:
+            has_room = fastest.batcher.bytes < self._max_disk and self._keeper.has_room
+            return RUN_EVENTS if has_room else 0
         if fastest.batcher.bytes >= self._max_bytes:
             return 0
         room = self._max_events - fastest.batcher.events
-        return max(0, min(room, self._ahead - fastest.pending))
+        return max(0, min(room, self._ahead - fastest.live.pending))
 
     def _limit_lanes(self) -> None:
         # Measured against the fastest lane: a bound of its own would take from lanes
         # that are no slower than the others.
-        most_events = self._max_events + min(i.batcher.events for i in self.lanes)
-        most_bytes = self._max_bytes + min(i.batcher.bytes for i in self.lanes)
+        most_events, most_bytes = self._max_events, self._max_bytes
+        if self._keeper is not None:
+            most_events, most_bytes = 1 << 62, self._max_disk
+        most_events += min(i.batcher.events for i in self.lanes)
+        most_bytes += min(i.batcher.bytes for i in self.lanes)
         for lane in self.lanes:
             excess = lane.batcher.events - most_events
             if excess > 0:
                 lane.give_up(excess)
             while lane.batcher.bytes > most_bytes and lane.batcher.events > 1:
-                lane.give_up(max(1, lane.batcher.events // 10))
+                if not lane.give_up(max(1, lane.batcher.events // 10)):
+                    break  # the disk gives no answer
         self._release()
 
     def _release(self) -> None:
         self._journal.release(min(lane.settled for lane in self.lanes))
+        if self._keeper is not None:
+            self._keeper.release()
 
     def on_progress(self) -> None:
         """Learn that a lane settled a batch: there may be room again."""
@@ -186,6 +242,9 @@ class Pump:
 
     async def flush(self) -> bool:
         """Settle all that was offered until now; say whether all sinks could flush."""
+        if self._queue.closed:
+            for lane in self.lanes:
+                lane.hurry()
         # Not until the queue is empty: others may go on emitting.
         goal = self._journal.end + len(self._queue)
         while len(self._queue) and self._journal.end < goal:
@@ -195,8 +254,15 @@ class Pump:
         return all(await asyncio.gather(*(lane.flush() for lane in self.lanes)))
 
     def abandon(self, reason: str) -> None:
-        """Dead-letter everything that is left; the deadline has passed."""
+        """
+        End with everything that is left; the deadline has passed.
+
+        What a journal on disk keeps stays there; all else goes to the dead letters.
+        """
         waiting = self._queue.take(1 << 62)
+        if waiting and self._keeper is not None:
+            self._take_in(waiting)
+            waiting = []
         for lane in self.lanes:
             lane.abandon(waiting, reason)
         if self.rejected:
@@ -205,3 +271,10 @@ class Pump:
                 self._dead_letters.write(letters)
             except OSError as error:
                 self._report_lost(len(letters), error)
+        if self._keeper is not None:
+            self._keeper.close(min(lane.settled for lane in self.lanes))
+
+    def leave_to_parent(self) -> None:
+        """Let go, in a forked child, of what its parent keeps on disk."""
+        if self._keeper is not None:
+            self._keeper.leave_to_parent()

@@ -44,6 +44,9 @@ class FrontQueue:
         wake: Called when the pump must look; never more than once until it did.
         sleep: Pauses the calling thread.
         clock: Monotonic seconds.
+
+    Attributes:
+        on_drop: Called with each record that waited and gave way; on the emit path.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class FrontQueue:
         self.pump_thread: int | None = None
         self._blocked: set[int] = set()
         self.dropped = Counts("queue_full", "closed")
+        self.on_drop: Callable[[Record], None] | None = None
 
     def __len__(self) -> int:
         return len(self._records)
@@ -180,6 +184,8 @@ class FrontQueue:
             gone = len(oldest.data)
             self._bytes_out += gone
             self.dropped.add("queue_full")
+            if self.on_drop is not None:
+                self.on_drop(oldest)
 
     def _wait_for_room(self, size: int) -> bool:
         caller = threading.get_ident()

@@ -12,6 +12,7 @@ without the key, without values of the events.
 from __future__ import annotations
 
 import re
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
@@ -53,6 +54,8 @@ _MAX_READ = 4096
 _MAX_EXCERPT = 200
 # Where servers say what is wrong; `title` and `detail` are those of RFC 9457.
 _REASON_FIELDS = ("reason", "detail", "message", "error_description", "error", "title")
+# As in {"error": {"message": ...}}.
+_DEEPEST_REASON = 3
 
 # Seconds of a Retry-After: no pause is longer than thirty thousand years.
 _LONGEST_PAUSE = 1e12
@@ -117,6 +120,7 @@ def parse_retry_after(text: str, now: float) -> float | None:
         return min(max(0.0, float(text)), _LONGEST_PAUSE)
     try:
         moment = parsedate_to_datetime(text[:_MAX_DATE])
+        moment = moment.replace(tzinfo=moment.tzinfo or UTC)
         pause = moment.timestamp() - now
     except (ValueError, TypeError, IndexError, OverflowError, OSError):
         return None
@@ -225,18 +229,18 @@ def _said(body: bytes | None) -> str | None:
         answer = orjson.loads(body or b"")
     except orjson.JSONDecodeError:
         return None
-    return next(_texts(answer), None)
+    return next(_texts(answer, _DEEPEST_REASON), None)
 
 
-def _texts(answer: Any) -> Iterator[str]:
-    if not isinstance(answer, dict):
+def _texts(answer: Any, depth: int) -> Iterator[str]:
+    if not depth or not isinstance(answer, dict):
         return
     fields = cast("dict[str, Any]", answer)
     for name in _REASON_FIELDS:
         said = fields.get(name)
         if isinstance(said, str) and said.strip():
             yield said
-        yield from _texts(said)
+        yield from _texts(said, depth - 1)
 
 
 class _Quotation:

@@ -98,6 +98,11 @@ class FileSink(BaseSink):
         self._lock = asyncio.Lock()
         self._finishing: dict[asyncio.Task[OSError | None], Part] = {}
 
+    def after_fork(self) -> None:
+        """Begin anew in a forked child: the files that are open are the parent's."""
+        self._leave_to_parent()
+        super().after_fork()
+
     async def start(self) -> None:
         """
         Make the folder, complete what dead processes left, begin to watch ages.
@@ -211,10 +216,14 @@ class FileSink(BaseSink):
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             self._loop, self._lock, self._rotation = loop, asyncio.Lock(), None
-            left, self._finishing = self._finishing, {}
-            for part in left.values():
-                self._folder.take_back(part)
-            self._folder.leave_to_parent()
+            self._leave_to_parent()
+
+    def _leave_to_parent(self) -> None:
+        """Close, in a forked child, its copies of descriptors, hence of their locks."""
+        left, self._finishing = self._finishing, {}
+        for part in left.values():
+            self._folder.take_back(part)
+        self._folder.leave_to_parent()
 
     def _release(self, job: asyncio.Future[_T]) -> None:
         self._lock.release()

@@ -12,6 +12,7 @@ with quartiles. `child.py` says what is timed, `arrivals.py` what counts as deli
 Contenders (one file each below `contenders/`, which says what was replaced and why):
 
 - bizlog: context, validation, event id, bounded queue, accounting, file sink.
+- journal, journal_full: the same with a journal on disk, `normal` and `full`.
 - opentelemetry: the SDK's logger and batch processor; its file exporter is ours.
 - stdlib: QueueHandler, QueueListener, python-json-logger, FileHandler.
 - segment, posthog: the real clients; only the HTTP post writes to a file instead.
@@ -77,6 +78,8 @@ SECTIONS = ("imports", "scaling")
 
 CONTENDERS: dict[str, tuple[str, str]] = {  # name: file, distribution
     "bizlog": ("bizlog_file.py", "bizlog"),
+    "journal": ("bizlog_journal.py", "bizlog"),
+    "journal_full": ("bizlog_full.py", "bizlog"),
     "opentelemetry": ("opentelemetry_logs.py", "opentelemetry-sdk"),
     "structlog": ("structlog_json.py", "structlog"),
     "stdlib": ("stdlib_json.py", "python-json-logger"),

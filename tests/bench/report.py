@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
 BASELINE = "opentelemetry"
+MEMORY, JOURNAL, JOURNAL_FULL = "bizlog", "journal", "journal_full"
 BY_HAND = "by_hand"
 FLOOR = "floor"
 
@@ -137,6 +138,10 @@ TARGETS = (
     Target(RATE, _rate, "bizlog", BY_HAND, at_least=0.75),
     Target("emit p50", _p50, "bizlog", BASELINE, at_most=0.45),
     Target("emit p99", _p99, "bizlog", BASELINE, at_most=0.5),
+    Target(RATE, _rate, JOURNAL, MEMORY, at_least=0.75),
+    Target(RATE, _rate, JOURNAL_FULL, MEMORY, at_least=0.7),
+    Target("emit p50", _p50, JOURNAL, MEMORY, at_most=1.15),
+    Target("emit p99", _p99, JOURNAL, MEMORY, at_most=1.5),
 )
 
 IMPORT_TARGET: Target[float] = Target(

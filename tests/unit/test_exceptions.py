@@ -7,6 +7,7 @@ import pickle
 import pytest
 
 from bizlog.exceptions import (
+    BatchTooLargeError,
     BizlogError,
     ConfigurationError,
     InvalidEventError,
@@ -97,6 +98,11 @@ def test_a_sink_says_whether_again_helps():
     assert not issubclass(PermanentSinkError, RetryableSinkError)
 
 
+def test_too_large_is_for_good_unless_it_is_split():
+    """Who knows nothing of splitting treats it as a refusal."""
+    assert issubclass(BatchTooLargeError, PermanentSinkError)
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -105,6 +111,7 @@ def test_a_sink_says_whether_again_helps():
         RegistrationError("taken"),
         InvalidEventError("too large"),
         RetryableSinkError("busy"),
+        BatchTooLargeError("413"),
     ],
     ids=repr,
 )

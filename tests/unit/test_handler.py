@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import logging.handlers
@@ -23,7 +24,7 @@ import structlog
 
 import bizlog
 import bizlog.client
-from bizlog import diagnostics
+from bizlog import diagnostics, separation
 from bizlog import handler as handler_module
 from bizlog.testing import MemorySink
 
@@ -92,6 +93,14 @@ def threads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Threads
     yield threads
     threads.join()
     bizlog.shutdown(timeout=5)
+
+
+@pytest.fixture(autouse=True)
+def wall(monkeypatch: pytest.MonkeyPatch) -> separation.Guard:
+    """Start with counters at 0."""
+    guard = separation.Guard()
+    monkeypatch.setattr(separation, "guard", guard)
+    return guard
 
 
 @pytest.fixture
@@ -366,9 +375,10 @@ def test_records_of_bizlog_are_no_events(
 ) -> None:
     """Not even where they look like one; other names that begin alike are others."""
     make_logger(handler, name).warning("order.placed")
+    make_logger(handler, name).warning("the queue is full")
     make_logger(handler, "bizlogistics").warning("order.failed")
     assert [event["event_type"] for event in sent(sink)] == ["order.failed"]
-    assert handler.ignored == 1
+    assert (handler.ignored, separation.guard.stopped) == (2, 1)
 
 
 def test_the_first_ignored_record_is_reported(
@@ -407,6 +417,200 @@ def test_the_report_is_no_event_of_its_own(
         diagnostics.logger.removeHandler(handler)
     assert sent(sink) == []
     assert len(reports.said) == 1
+
+
+# Separation
+
+
+def test_records_of_a_sinks_call_are_no_events(
+    log: logging.Logger,
+    handler: bizlog.BusinessEventHandler,
+    sink: MemorySink,
+    reports: Reports,
+    threads: Threads,
+    wall: separation.Guard,
+) -> None:
+    """They would feed themselves; they are counted, and the first is reported."""
+    with separation.suppressed():
+        log.info("connection.opened", {"host": "hub"})
+        log.info("connection.closed")
+        log.info("retrying in 3 seconds")
+    log.info("order.placed")
+    assert [event["event_type"] for event in sent(sink)] == ["order.placed"]
+    assert (handler.ignored, wall.stopped, wall.crossings) == (3, 2, 0)
+    threads.join()
+    assert len(reports.said) == 2
+    (stopped,) = [text for text, _ in reports.said if "looks like an event" in text]
+    assert "made while bizlog called a sink" in stopped
+    assert "hub" not in stopped
+
+
+def test_threads_of_a_sinks_call_make_no_events(
+    log: logging.Logger, sink: MemorySink, wall: separation.Guard
+) -> None:
+    """A blocking client logs in asyncio.to_thread, in the same context."""
+
+    async def deliver() -> None:
+        with separation.suppressed():
+            await asyncio.to_thread(log.info, "connection.opened")
+
+    asyncio.run(deliver())
+    assert sent(sink) == []
+    assert wall.stopped == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "events"), [("bizlog-blocking-0", 0), ("bizlog", 0), ("worker", 1)]
+)
+def test_a_queue_takes_no_context_but_the_threads_name(
+    handler: bizlog.BusinessEventHandler,
+    sink: MemorySink,
+    wall: separation.Guard,
+    name: str,
+    events: int,
+) -> None:
+    """What bizlog's threads logged is refused although another thread hands it over."""
+    waiting: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
+    log = make_logger(logging.handlers.QueueHandler(waiting))
+    thread = threading.Thread(target=log.info, args=("order.placed",), name=name)
+    thread.start()
+    thread.join(5)
+    handler.handle(waiting.get(timeout=5))
+    assert len(sent(sink)) == events
+    assert wall.stopped == 1 - events
+
+
+def test_a_handler_of_our_lines_makes_no_events(
+    log: logging.Logger, sink: MemorySink, wall: separation.Guard
+) -> None:
+    """Who turns our lines into records elsewhere does not make events of them."""
+
+    class Relay(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            log.warning("bizlog.warned", {"text": record.getMessage()})
+
+    relay = Relay()
+    diagnostics.logger.addHandler(relay)
+    try:
+        diagnostics.report("queue", "the queue is full")
+    finally:
+        diagnostics.logger.removeHandler(relay)
+    assert sent(sink) == []
+    assert wall.stopped == 1
+
+
+@pytest.fixture
+def tree(handler: bizlog.BusinessEventHandler) -> Iterator[logging.Logger]:
+    """Make a logger in logging's own tree, with a parent."""
+    parent, child = logging.getLogger("shop"), logging.getLogger("shop.business")
+    child.setLevel(logging.DEBUG)
+    child.addHandler(handler)
+    yield child
+    for logger in (parent, child):
+        logger.handlers.clear()
+
+
+@pytest.mark.parametrize("place", ["shop", "shop.business"])
+def test_an_event_that_is_logged_as_well_is_a_crossing(
+    tree: logging.Logger,
+    sink: MemorySink,
+    reports: Reports,
+    threads: Threads,
+    wall: separation.Guard,
+    place: str,
+) -> None:
+    """It is an event all the same; each one is counted, and the first is reported."""
+    logging.getLogger(place).addHandler(Reports())
+    tree.info("order.placed", {"order_id": "42"})
+    tree.info("order.placed", {"order_id": "43"})
+    tree.info("no event")
+    assert len(sent(sink)) == 2
+    assert (wall.crossings, wall.stopped) == (2, 0)
+    threads.join()
+    (crossing,) = [text for text, _ in reports.said if "operational log" in text]
+    assert "'shop.business'" in crossing
+    assert "a Reports" in crossing
+    assert "42" not in crossing
+
+
+def test_the_root_logger_may_carry_both_handlers(
+    handler: bizlog.BusinessEventHandler, sink: MemorySink, wall: separation.Guard
+) -> None:
+    """Events of any logger then cross, and are counted; those of our logger do not."""
+    stream, root = Reports(), logging.getLogger()
+    root.addHandler(handler)
+    root.addHandler(stream)
+    try:
+        root.warning("order.placed")
+        logging.getLogger("shop.tills").warning("order.placed")
+        bizlog.get_logger().warning("order.failed")
+    finally:
+        root.removeHandler(handler)
+        root.removeHandler(stream)
+    assert len(sent(sink)) == 3
+    assert [text for text, _ in stream.said] == ["order.placed", "order.placed"]
+    assert wall.crossings == 2
+
+
+def for_errors() -> logging.Handler:
+    handler = Reports()
+    handler.setLevel(logging.ERROR)
+    return handler
+
+
+def with_filter() -> logging.Handler:
+    handler = Reports()
+    handler.addFilter(lambda record: record.name != "shop.business")
+    return handler
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda: logging.NullHandler(),
+        lambda: for_errors(),
+        lambda: with_filter(),
+        lambda: logging.handlers.MemoryHandler(1, target=logging.NullHandler()),
+        lambda: logging.handlers.QueueHandler(queue.SimpleQueue()),
+        lambda: bizlog.BusinessEventHandler(),
+    ],
+    ids=["null", "level", "filter", "memory", "queue", "ours"],
+)
+def test_what_may_hold_an_event_back_is_no_crossing(
+    tree: logging.Logger, wall: separation.Guard, other: Any
+) -> None:
+    """
+    The counter must stay 0, so that only what certainly went elsewhere counts.
+
+    What pytest captures itself is on the way here, too, and is no log either.
+    """
+    handler = other()
+    logging.getLogger("shop").addHandler(handler)
+    tree.info("order.placed")
+    assert wall.crossings == 0
+    handler.close()
+
+
+def test_a_tree_of_foreign_make_is_no_trouble(
+    tree: logging.Logger,
+    sink: MemorySink,
+    wall: separation.Guard,
+    handler: bizlog.BusinessEventHandler,
+) -> None:
+    """A handler that cannot be asked changes nothing for the event."""
+
+    class Odd(logging.Handler):
+        @property
+        def target(self) -> None:
+            raise ValueError("not now")
+
+        def emit(self, record: logging.LogRecord) -> None:
+            pass
+
+    logging.getLogger("shop").addHandler(Odd())
+    tree.info("order.placed")
+    assert len(sent(sink)) == 1
+    assert (wall.crossings, handler.ignored) == (0, 0)
 
 
 # Clients and settings
@@ -755,6 +959,29 @@ def test_a_record_in_a_formatter_passes(
     assert sent(sink) == []
     threads.join()
     assert "BusinessEventHandler" in reports.said[0][0]
+    assert separation.guard.crossings == 1
+
+
+def test_business_events_of_a_sinks_call_end(
+    sink: MemorySink, wall: separation.Guard
+) -> None:
+    """No event, which would feed itself, and no line: both sides of the wall stay clean."""
+    with separation.suppressed():
+        assert through(bizlog.divert(), {"event": "order.placed"})
+        assert not through(bizlog.divert(), {"event": "retrying"})
+    assert sent(sink) == []
+    assert (wall.stopped, wall.crossings) == (1, 0)
+
+
+def test_foreign_records_of_a_sinks_call_are_operational(
+    wall: separation.Guard, reports: Reports, threads: Threads
+) -> None:
+    """In a formatter they pass as ever; whatever they look like, nothing crossed."""
+    event_dict = {"event": "order.placed", "_from_structlog": False, "_record": 1}
+    with separation.suppressed():
+        assert not through(bizlog.divert(), event_dict)
+    threads.join()
+    assert (wall.stopped, wall.crossings, reports.said) == (0, 0, [])
 
 
 def test_refused_events_do_not_fall_back_into_the_log(sink: MemorySink) -> None:

@@ -43,6 +43,8 @@ SEED = {
 OURS = {
     "bizlog_ledger_events": {"sink", "state", "reason"},
     "bizlog_oldest_pending_seconds": {"sink"},
+    "bizlog_separation_crossings_total": set(),
+    "bizlog_separation_stopped_total": set(),
 }
 
 

@@ -1,129 +1,306 @@
-"""From invoice lines to events: one a line, one order a sale, exact sums."""
+"""`bizlog replay` as a function: what it sends, what it says, where it goes on."""
 
 from __future__ import annotations
 
-import dataclasses
+import _thread
+import asyncio
 import json
-from datetime import UTC, datetime
-from decimal import Decimal
+import re
+from pathlib import Path
 
 import pytest
 
-import bizlog
-from bizlog.cli.invoices import Line
-from bizlog.cli.replay import Replay
-from bizlog.testing import MemorySink
-
-CUP = Line(
-    invoice="1",
-    product_id="A",
-    product_name="Cup",
-    quantity=2,
-    time=datetime(2011, 1, 3, 10, 0, tzinfo=UTC),
-    price=Decimal("1.250"),
-    customer="77",
-    country="France",
-)
+from bizlog.cli import main, resume
+from bizlog.cli import replay as module
 
 
-def line(**changes):
-    """Change some of the cup's line."""
-    return dataclasses.replace(CUP, **changes)
+def replay(*words):
+    """Run `bizlog replay` into the outlet."""
+    return main(["replay", *map(str, words), "--sink", "outlet:"])
 
 
 @pytest.fixture
-def play():
-    """Replay lines; return the replay and the events, decoded with Decimals."""
-
-    def play(*lines):
-        sink = MemorySink()
-        with bizlog.BusinessTelemetryClient(source="test", sinks=[sink]) as client:
-            replay = Replay(bizlog.get_logger(client=client))
-            replay.play(lines)
-        events = [
-            json.loads(record.data, parse_float=Decimal) for record in sink.records
-        ]
-        assert replay.events == len(events)
-        return replay, events
-
-    return play
+def events(write_lines, make_event):
+    """Write a thousand events into two files of a folder."""
+    write_lines("events/1.jsonl", *map(make_event, range(1, 601)))
+    write_lines("events/2.jsonl", *map(make_event, range(601, 1_001)))
+    return Path("events")
 
 
-def test_a_sale_is_its_lines_and_one_order(play):
-    """Each line is put into the cart, the order follows with items and exact total."""
-    second = line(product_id="B", price=Decimal("0.001"), quantity=3)
-    replay, [first, other, order] = play(CUP, second)
-    assert first["event_type"] == other["event_type"] == "product.added_to_cart"
-    assert first["product_price"] == Decimal("1.250")
-    assert first["custom_properties"] == {
-        "invoice": "1",
-        "country": "France",
-        "line": 1,
-        "quantity": 2,
-        "line_total": Decimal("2.500"),
-    }
-    assert other["custom_properties"]["line"] == 2
-    assert order["event_type"] == "order.placed"
-    assert order["order_total"] == Decimal("2.503")
-    assert [item["product_id"] for item in order["order_items"]] == ["A", "B"]
-    assert replay.totals == {"France": Decimal("2.503")}
+def test_every_event_is_sent_as_it_is(events, outlet, make_event, capsys):
+    """Ids and bytes are those of the file; the ledger is closed, no state stays."""
+    assert replay(events) == 0
+    assert outlet.sequences == list(range(1, 1_001))
+    assert outlet.batches[0].records[0].data == make_event(1)
+    out = capsys.readouterr().out
+    assert re.search(r"^outlet +1,000 +1,000 .*closed$", out, re.MULTILINE)
+    assert "1,000 events in" in out
+    assert not list(Path().glob(".bizlog-replay*"))
 
 
-def test_the_context_is_the_invoice(play):
-    """Session, correlation, user and time of every event are those of the invoice."""
-    _, events = play(CUP)
-    for event in events:
-        assert event["session_id"] == "1"
-        assert event["correlation_id"] == "invoice-1"
-        assert event["user_id"] == "77"
-        assert event["event_time"] == "2011-01-03T10:00:00.000000Z"
+def test_the_same_replay_names_its_batches_alike(
+    events, outlet, write_lines, make_event
+):
+    """A sink that honours idempotency keys takes them once; other events, other names."""
+    replay(events)
+    names = [batch.name for batch in outlet.batches]
+    outlet.batches.clear()
+    replay(events)
+    assert [batch.name for batch in outlet.batches] == names
+    outlet.batches.clear()
+    replay(events, "--type", "order.*")
+    assert not {batch.name for batch in outlet.batches} & set(names)
+    outlet.batches.clear()
+    write_lines("events/1.jsonl", *map(make_event, range(3, 601)))
+    replay(events)
+    assert not {batch.name for batch in outlet.batches} & set(names)
 
 
-def test_an_unknown_customer_or_name_is_absent(play):
-    """What the row does not say is not in the event."""
-    _, [event, order] = play(line(customer=None, product_name=None))
-    assert "user_id" not in event
-    assert "product_name" not in event
-    assert "product_name" not in order["order_items"][0]
+def test_filters_and_their_counts(write_lines, make_event, outlet, capsys):
+    """What is not asked for, and what came before, is counted and not sent."""
+    path = write_lines(
+        "a.jsonl",
+        make_event(1, order_total=5),
+        make_event(2, order_total=50),
+        make_event(2, order_total=50),
+        make_event(3, "product.viewed"),
+    )
+    words = ["--type", "order.*", "--where", "order_total >= 10", "--unique"]
+    assert replay(path, *words) == 0
+    assert outlet.sequences == [2]
+    out = capsys.readouterr().out
+    assert "left out, not asked for: 2" in out
+    assert "left out, same event_id: 1" in out
 
 
-def test_a_credit_note_is_returned_line_by_line(play):
-    """Each line of a credit note is one return with its negative total, no order."""
-    back = line(invoice="C9", quantity=-2)
-    _, events = play(back, back)
-    assert [event["event_type"] for event in events] == ["order.returned"] * 2
-    assert [event["custom_properties"]["line"] for event in events] == [1, 2]
-    assert events[0]["order_id"] == "C9"
-    assert events[0]["order_total"] == Decimal("-2.500")
-    assert events[0]["order_status"] == "returned"
-    assert events[0]["order_items"][0]["quantity"] == -2
+def test_letters_are_replayed_where_the_event_was_accepted(
+    write_lines, make_event, make_letter, outlet, capsys
+):
+    """Those of events that break their schema stay, and are told."""
+    path = write_lines(
+        "dead.jsonl", make_letter(make_event(1)), make_letter(make_event(2), sink=None)
+    )
+    assert replay(path) == 1
+    assert outlet.sequences == [1]
+    err = capsys.readouterr().err
+    assert "1 dead letter left out: the events were never accepted" in err
 
 
-def test_a_stock_correction_is_told_apart(play):
-    """A negative quantity outside a credit note is an adjustment; -0 becomes 0."""
-    replay, [event] = play(line(quantity=-5, price=Decimal("0.0"), product_name=None))
-    assert event["order_status"] == "adjusted"
-    assert str(event["order_total"]) == "0.0"
-    assert replay.totals == {"France": Decimal(0)}
+def test_lines_that_cannot_be_read_are_named(write_lines, make_event, outlet, capsys):
+    """The others are sent; file and line of the bad ones are told; the code is 1."""
+    path = write_lines("a.jsonl", make_event(1), b"broken", make_event(2))
+    write_lines(".b.jsonl.part")
+    assert replay(path, path.parent) == 1
+    assert outlet.sequences == [1, 2]
+    err = capsys.readouterr().err
+    assert "1 line could not be read:\n" in err
+    assert "a.jsonl:2: no whole JSON object" in err
+    assert "1 unfinished file left out" in err
 
 
-def test_an_invoice_in_two_runs(play):
-    """An interrupted invoice has an order for each run, and its lines count on."""
-    _, events = play(CUP, line(invoice="2"), CUP)
-    placed = [event["order_id"] for event in events if "order_id" in event]
-    assert placed == ["1", "2", "1"]
-    added = [e["custom_properties"] for e in events if "product_id" in e]
-    assert [(own["invoice"], own["line"]) for own in added] == [
-        ("1", 1),
-        ("2", 1),
-        ("1", 2),
-    ]
+def test_a_dry_run_sends_nothing(events, outlet, make_event, write_lines, capsys):
+    """It counts by type and says from when to when; a sink need not be named."""
+    write_lines("events/3.jsonl", make_event(5_000, "product.viewed"))
+    assert main(["replay", str(events), "--dry-run", "--where", "sequence > 990"]) == 0
+    out = capsys.readouterr().out
+    assert "would send 11 events" in out
+    assert "from 2026-11-23T10:16:31.000000Z to 2026-11-23T10:" in out
+    assert "order.placed  10" in out
+    assert "product.viewed  1" in out
+    assert "left out, not asked for: 990" in out
+    assert not outlet.batches
 
 
-def test_sums_keep_every_digit(play):
-    """Amounts that the default context of Python would round stay exact."""
-    price = Decimal("123456789012345.123456789012")
-    replay, [event, _] = play(line(price=price, quantity=999_999_999_999))
-    exact = Decimal("123456789012221666667776666.876543210988")
-    assert event["custom_properties"]["line_total"] == exact
-    assert replay.totals["France"] == exact
+def test_a_dry_run_over_nothing(write_lines, capsys):
+    """An empty file holds nothing to send, which is no error."""
+    assert main(["replay", str(write_lines("a.jsonl")), "--dry-run"]) == 0
+    assert capsys.readouterr().out == "would send 0 events, 0 bytes\n"
+
+
+def test_refused_events_go_to_the_dead_letters(events, outlet, make_event, capsys):
+    """They are in the folder that is named, and the code is 1."""
+    outlet.refused = {json.loads(make_event(3))["event_id"]}
+    assert replay(events, "--dead-letters", "mine") == 1
+    err = capsys.readouterr().err
+    [path] = Path("mine").iterdir()
+    assert f"1 event refused: they are in {path}" in err
+    assert b"refused here" in path.read_bytes()
+    assert not list(Path().glob(".bizlog-replay*"))
+
+
+def test_dead_letters_that_cannot_be_written_are_a_loss_that_is_told(
+    events, outlet, make_event, capsys
+):
+    """A file in place of the folder: dropped, counted, said, code 1."""
+    outlet.refused = {json.loads(make_event(3))["event_id"]}
+    Path("mine").write_text("")
+    assert replay(events, "--dead-letters", "mine") == 1
+    captured = capsys.readouterr()
+    assert "dead_letters_failed 1" in captured.out
+    assert "1 event refused that is in no dead letter" in captured.err
+
+
+def interrupt_at(outlet, sequence):
+    """Press Ctrl-C while the batch with this event is under way."""
+
+    def answer(batch):
+        if any(record.sequence == sequence for record in batch.records):
+            _thread.interrupt_main()
+
+    outlet.answer = answer
+
+
+def test_ctrl_c_and_the_same_command_again(events, outlet, capsys):
+    """Stopped in the middle and repeated: every event once, in order, then no state."""
+    interrupt_at(outlet, 350)
+    assert replay(events) == 130
+    captured = capsys.readouterr()
+    assert "the same command goes on" in captured.err
+    first = list(outlet.sequences)
+    assert 350 <= len(first) < 1_000
+    [state] = Path().glob(".bizlog-replay-*.json")
+    names = {batch.name for batch in outlet.batches}
+
+    outlet.answer = lambda _: None
+    outlet.batches.clear()
+    assert replay(events) == 0
+    err = capsys.readouterr().err
+    assert f"going on after {len(first):,} events" in err
+    assert first + outlet.sequences == list(range(1, 1_001))
+    assert not names & {batch.name for batch in outlet.batches}
+    assert not state.exists()
+
+
+def test_an_interrupted_replay_can_begin_anew(events, outlet, capsys):
+    """With --from-start the state is not read."""
+    interrupt_at(outlet, 350)
+    assert replay(events) == 130
+    outlet.answer = lambda _: None
+    outlet.batches.clear()
+    assert replay(events, "--from-start") == 0
+    assert outlet.sequences == list(range(1, 1_001))
+
+
+def test_a_relative_time_is_kept_over_an_interruption(events, outlet, monkeypatch):
+    """Two hours ago is, for the second run, two hours before the first."""
+    queries = []
+    reader = module.Reader
+    monkeypatch.setattr(module, "Reader", lambda *a: queries.append(a[1]) or reader(*a))
+    interrupt_at(outlet, 350)
+    words = [events, "--from", "999w", "--state", "here.json"]
+    assert replay(*words) == 130
+    outlet.answer = lambda _: None
+    assert replay(*words) == 0
+    assert queries[0] == queries[1]
+    assert sorted(outlet.sequences) == list(range(1, 1_001))
+
+
+def test_ids_are_remembered_over_an_interruption(write_lines, make_event, outlet):
+    """With --unique, what was sent before Ctrl-C is not sent again after it."""
+    path = write_lines("a.jsonl", *map(make_event, [*range(1, 801), *range(1, 801)]))
+    interrupt_at(outlet, 350)
+    assert replay(path, "--unique") == 130
+    outlet.answer = lambda _: None
+    assert replay(path, "--unique") == 0
+    assert outlet.sequences == list(range(1, 801))
+
+
+def test_ctrl_c_twice_ends_at_once_and_keeps_the_state(events, outlet, capsys):
+    """A sink that hangs holds nobody: the second Ctrl-C is the end, code 130."""
+
+    def hang(batch):
+        if batch.first < 200:
+            return None
+        _thread.interrupt_main()
+        asyncio.get_running_loop().call_later(0.3, _thread.interrupt_main)
+        return asyncio.sleep(3_600)
+
+    outlet.answer = hang
+    assert replay(events) == 130
+    assert "interrupted" in capsys.readouterr().err
+    [state] = Path().glob(".bizlog-replay-*.json")
+    assert json.loads(state.read_bytes())["events"] == 200
+
+
+def test_the_state_is_kept_during_the_run(events, outlet, monkeypatch):
+    """A replay that is killed goes on from what was settled a moment before."""
+    monkeypatch.setattr(module, "SAVE_SECONDS", 0.0)
+    saved = []
+    save = resume.save
+    monkeypatch.setattr(
+        resume, "save", lambda path, state: saved.append(state) or save(path, state)
+    )
+    assert replay(events) == 0
+    assert saved
+    assert [state.events for state in saved] == sorted(s.events for s in saved)
+
+
+def test_a_source_that_breaks_on_the_way_keeps_the_state(events, outlet, capsys):
+    """A file that vanishes ends with an error; what was settled is kept."""
+    outlet.answer = lambda _: Path("events/2.jsonl").unlink(missing_ok=True)
+    assert replay(events) == 2
+    assert "2.jsonl: cannot be read" in capsys.readouterr().err
+    assert list(Path().glob(".bizlog-replay-*.json"))
+
+
+def test_a_sink_that_cannot_flush_is_not_complete(events, outlet, capsys):
+    """Sent, but not known to be durable: code 1, and the state stays."""
+    outlet.flush_error = OSError("disk")
+    assert replay(events) == 1
+    assert "not complete" in capsys.readouterr().err
+    assert list(Path().glob(".bizlog-replay-*.json"))
+
+
+def test_the_rate_is_kept(events, outlet, monkeypatch):
+    """At one a second the last of a thousand events is due after a thousand seconds."""
+    pauses = []
+
+    async def pause(_, seconds):
+        pauses.append(seconds)
+
+    monkeypatch.setattr("bizlog.cli.conveyor.Conveyor.pause", pause)
+    assert replay(events, "--rate", "1/s") == 0
+    assert len(pauses) == 1_000
+    assert 900 < pauses[-1] <= 1_000
+    assert outlet.sequences == list(range(1, 1_001))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["x", "--sink", "outlet:"], "x: cannot be read"),
+        ([".", "--sink", "nosuch:"], "nosuch"),
+        (["."], "--sink is missing"),
+        ([], "SOURCE"),
+        ([".", "--rate", "0"], "events a second"),
+        ([".", "--rate", "fast"], "events a second"),
+        ([".", "--rate", "inf/s"], "events a second"),
+        ([".", "--where", "("], "--where"),
+        ([".", "--from", "soon"], "--from"),
+    ],
+)
+def test_wrong_arguments_end_with_2(words, message, write_lines, make_event, capsys):
+    """Each is explained in a line, and nothing is sent."""
+    write_lines("a.jsonl", make_event(1))
+    assert main(["replay", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_help_teaches_the_conditions(capsys):
+    """`--help` shows examples and the language of --where."""
+    assert main(["replay", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "custom_properties.voucher" in out
+    assert "bizlog replay ./bizlog-events --from 3d" in out
+
+
+def test_a_sink_that_stalls_ends_the_replay(events, outlet, monkeypatch, capsys):
+    """Without progress for minutes: code 1, said so, and the state stays."""
+    monkeypatch.setattr("bizlog.cli.conveyor.STALL_SECONDS", 1.5)
+    outlet.answer = lambda batch: asyncio.sleep(3_600) if batch.first else None
+    assert replay(events) == 1
+    err = capsys.readouterr().err
+    assert "the sink took nothing for 1.5 s" in err
+    assert "not complete" in err
+    [state] = Path().glob(".bizlog-replay-*.json")
+    assert json.loads(state.read_bytes())["events"] == 100

@@ -13,7 +13,10 @@ from typing import Any
 import pytest
 
 from bizlog.delivery.dead_letters import DeadLetterFolder
-from bizlog.sinks import Record
+from bizlog.delivery.journal import MemoryJournal
+from bizlog.delivery.lane import Lane
+from bizlog.delivery.policy import Backoff, Batcher
+from bizlog.sinks import Record, Route
 
 
 @pytest.fixture
@@ -115,3 +118,76 @@ def until() -> Callable[[Callable[[], object]], None]:
             time.sleep(0.002)
 
     return wait
+
+
+class Rig:
+    """A lane with its journal, on the running loop."""
+
+    def __init__(self, folder, sink, **options):
+        loop = asyncio.get_running_loop()
+        self.journal = options.get("journal") or MemoryJournal()
+        self.progress = 0
+        route = sink if isinstance(sink, Route) else Route(sink)
+        self.lane = Lane(
+            name="sink",
+            route=route,
+            journal=self.journal,
+            batcher=Batcher(
+                options.get("batch_size", 100),
+                options.get("batch_bytes", 1 << 20),
+                options.get("flush_interval", 5.0),
+            ),
+            sink_timeout=options.get("sink_timeout", 10.0),
+            dead_letters=folder,
+            on_progress=self.count_progress,
+            clock=loop.time,
+            backoff=Backoff(draw=lambda: 0.5),
+            lifetime=options.get("lifetime"),
+            max_in_flight=options.get("max_in_flight", 1),
+            receipts=options.get("receipts"),
+        )
+        self.task = asyncio.create_task(self.lane.run())
+
+    def count_progress(self):
+        self.progress += 1
+
+    def add(self, records):
+        self.journal.append(records)
+        self.lane.notify(len(records), sum(len(r.data) for r in records))
+
+    async def settle(self, seconds=0.001):
+        await asyncio.sleep(seconds)
+
+    async def stop(self):
+        self.task.cancel()
+        await asyncio.wait((self.task,))
+        await self.lane.stop()
+
+    @property
+    def account(self):
+        lane = self.lane
+        return (
+            lane.delivered,
+            lane.dead_lettered,
+            sum(lane.dropped.snapshot().values()),
+            lane.not_routed,
+            lane.pending,
+        )
+
+
+@pytest.fixture
+def drive(run, folder):
+    """Run a scenario with a rig, then stop its lane."""
+
+    def drive_it(sink, scenario, **options):
+        async def main():
+            rig = Rig(folder, sink, **options)
+            try:
+                await scenario(rig)
+            finally:
+                await rig.stop()
+            return rig
+
+        return run(main())
+
+    return drive_it

@@ -13,7 +13,14 @@ import time
 import msgspec
 import pytest
 
-from bizlog.delivery.dead_letters import DeadLetter, DeadLetterFolder, wall_clock
+from bizlog.delivery.dead_letters import (
+    SCAN_SECONDS,
+    DeadLetter,
+    DeadLetterFolder,
+    take_file,
+    wall_clock,
+)
+from bizlog.testing import ManualClock
 
 
 def make_letter(name="a", record=b'{"n":1}', **fields):
@@ -228,3 +235,150 @@ def test_no_descriptor_stays_open(folder, monkeypatch):
 def test_the_time_is_rfc_3339_in_utc_with_microseconds():
     """As every other time that bizlog writes."""
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", wall_clock())
+
+
+def limited(tmp_path, max_bytes, name="p"):
+    """Make a folder with a limit, and the clock it looks at."""
+    clock = ManualClock()
+    return DeadLetterFolder(tmp_path / "dead", name, max_bytes, clock), clock
+
+
+SIZE = len(msgspec.json.encode(make_letter())) + 1
+
+
+def test_the_folder_has_a_limit_of_its_own(tmp_path):
+    """What would exceed it is refused as by a full disk, and nothing of it is kept."""
+    folder, _ = limited(tmp_path, 3 * SIZE)
+    folder.write([make_letter(), make_letter()])
+
+    with pytest.raises(OSError, match=r"limit of .* bytes.*replay") as caught:
+        folder.write([make_letter(), make_letter()])
+    assert caught.value.errno == errno.ENOSPC
+    folder.write([make_letter()])
+    assert len(folder.path.read_bytes()) == 3 * SIZE
+
+
+def test_the_limit_counts_the_files_of_all_processes(tmp_path):
+    """Another producer's letters take room, too; those of later are noticed in time."""
+    first, _ = limited(tmp_path, 3 * SIZE, "p1")
+    second, clock = limited(tmp_path, 3 * SIZE, "p2")
+    second.write([make_letter()])
+    first.write([make_letter(), make_letter()])
+
+    clock.advance(SCAN_SECONDS)
+    with pytest.raises(OSError, match="limit"):
+        second.write([make_letter()])
+
+
+def test_room_that_was_made_is_used_within_a_second(tmp_path):
+    """After a replay has emptied the folder, letters are kept again."""
+    folder, clock = limited(tmp_path, SIZE)
+    folder.write([make_letter()])
+    with pytest.raises(OSError, match="limit"):
+        folder.write([make_letter()])
+
+    folder.path.unlink()
+    clock.advance(1.0)
+    folder.write([make_letter("z")])
+    assert b'"z"' in folder.path.read_bytes()
+
+
+def test_a_folder_that_stays_full_is_not_scanned_at_each_write(tmp_path, monkeypatch):
+    """However many letters are refused: one look into the folder a second."""
+    folder, _ = limited(tmp_path, SIZE - 1)
+    scans = []
+    real = os.scandir
+    (tmp_path / "dead").mkdir()
+    monkeypatch.setattr(os, "scandir", lambda path: scans.append(path) or real(path))
+
+    for _ in range(50):
+        with pytest.raises(OSError, match="limit"):
+            folder.write([make_letter()])
+    assert len(scans) == 1
+
+
+def test_a_file_can_be_taken_from_a_living_writer(folder, letters, tmp_path):
+    """The letters until then are in the taken file, the next ones under the old name."""
+    folder.write([make_letter("before")])
+    taken = folder.path.with_name("taken.jsonl")
+
+    take_file(folder.path, taken)
+    folder.write([make_letter("after")])
+
+    assert b"before" in taken.read_bytes()
+    assert [letter["event_id"] for letter in letters()] == ["after"]
+
+
+def test_a_writer_that_had_opened_the_file_notices_that_it_was_taken(
+    folder, letters, monkeypatch
+):
+    """Renamed between opening and writing: the letter goes where the name leads now."""
+    folder.write([make_letter("before")])
+    taken = folder.path.with_name("taken.jsonl")
+    real = os.open
+
+    def open_and_lose(path, *args):
+        descriptor = real(path, *args)
+        if path == folder.path and not taken.exists():
+            folder.path.rename(taken)
+        return descriptor
+
+    monkeypatch.setattr(os, "open", open_and_lose)
+    folder.write([make_letter("after")])
+
+    assert b"after" not in taken.read_bytes()
+    assert [letter["event_id"] for letter in letters()] == ["after"]
+
+
+def test_taking_a_file_waits_for_the_write_under_way(folder, monkeypatch):
+    """A letter that is being written when the file is taken is in it."""
+    folder.write([make_letter("first")])
+    taken = folder.path.with_name("taken.jsonl")
+    real, inside, go = os.write, threading.Event(), threading.Event()
+
+    def slow(descriptor, data):
+        inside.set()
+        assert go.wait(20)
+        return real(descriptor, data)
+
+    monkeypatch.setattr(os, "write", slow)
+    writer = threading.Thread(target=folder.write, args=([make_letter("second")],))
+    writer.start()
+    assert inside.wait(20)
+    taker = threading.Thread(target=take_file, args=(folder.path, taken))
+    taker.start()
+    taker.join(0.05)
+    assert taker.is_alive(), "it waits"
+    go.set()
+    taker.join(20)
+    writer.join(20)
+
+    assert b"second" in taken.read_bytes()
+
+
+def test_letters_of_a_living_writer_survive_any_number_of_takings(folder, tmp_path):
+    """While one thread writes and another takes the file again and again, none is lost."""
+    done = threading.Event()
+
+    def take_again_and_again():
+        number = 0
+        while not done.is_set():
+            try:
+                take_file(folder.path, folder.path.with_name(f"taken-{number}.jsonl"))
+            except FileNotFoundError:
+                continue
+            number += 1
+
+    taker = threading.Thread(target=take_again_and_again)
+    taker.start()
+    for number in range(300):
+        folder.write([make_letter(f"letter-{number}")])
+    done.set()
+    taker.join(20)
+
+    kept = [
+        json.loads(line)["event_id"]
+        for path in folder.path.parent.iterdir()
+        for line in path.read_bytes().splitlines()
+    ]
+    assert sorted(kept) == sorted(f"letter-{number}" for number in range(300))

@@ -205,29 +205,128 @@ def test_a_flush_beside_the_first_event_waits_for_its_thread(
     emitter.join()
 
 
-@pytest.mark.parametrize("failing", ["bizlog", "bizlog-blocking-2"])
-def test_where_no_thread_can_start_the_events_become_dead_letters(
-    make_rig, make_records, letters, monkeypatch, failing
-):
-    """As while the interpreter exits (3.12): nothing raises, nothing is lost."""
+def refuse_threads(monkeypatch, failing):
+    """Let no thread start whose name begins so, and give the way back."""
     start = threading.Thread.start
 
     def refuse(self):
-        if self.name == failing:
-            raise RuntimeError("can't create new thread at interpreter shutdown")
+        if self.name.startswith(failing):
+            raise RuntimeError("can't start new thread")
         start(self)
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    rig = make_rig(MemorySink())
+    return lambda: monkeypatch.setattr(threading.Thread, "start", start)
+
+
+@pytest.mark.parametrize("failing", ["bizlog", "bizlog-blocking-2"])
+def test_where_no_thread_can_start_who_waits_delivers(
+    make_rig, make_records, letters, monkeypatch, failing
+):
+    """As under uWSGI, or while the interpreter exits (3.12): flush does the work."""
+    refuse_threads(monkeypatch, failing)
+    sink = MemorySink()
+    rig = make_rig(sink)
 
     assert rig.offer(make_records(3)) == [True] * 3
-    begun = time.monotonic()
-    assert not rig.engine.flush(5)
-    assert not rig.engine.shutdown(5)
+    assert sink.records == []
+    assert rig.engine.flush(5)
+    assert rig.offer(make_records(2)) == [True] * 2
+    assert rig.engine.flush(5)
+    assert len(sink.records) == 5
+    rig.offer(make_records(1))
+    assert rig.engine.shutdown(5)
 
-    assert time.monotonic() - begun < 1.0
+    assert len(sink.records) == 6
+    assert sink.calls == ["start", "flush", "flush", "flush", "stop"]
+    assert letters() == []
+    assert rig.closed
+
+
+def test_without_a_thread_blocking_calls_of_sinks_work(
+    make_rig, make_records, monkeypatch
+):
+    """`asyncio.to_thread` in a sink runs on the thread that waits."""
+    refuse_threads(monkeypatch, "bizlog")
+
+    class Writing(MemorySink):
+        async def deliver(self, batch):
+            await asyncio.to_thread(ran_on.append, threading.get_ident())
+            return await super().deliver(batch)
+
+    ran_on, sink = [], Writing()
+    rig = make_rig(sink)
+    rig.offer(make_records(1))
+
+    assert rig.engine.flush(5)
+    assert len(sink.records) == len(ran_on) == 1
+
+
+def test_without_a_thread_shutdown_keeps_its_deadline(
+    make_rig, make_records, letters, monkeypatch
+):
+    """A sink that hangs costs the deadline, and its events are dead letters."""
+    refuse_threads(monkeypatch, "bizlog")
+    rig = make_rig(FaultySink(delay=60))
+    rig.offer(make_records(3))
+
+    begun = time.monotonic()
+    assert not rig.engine.flush(0.1)
+    assert not rig.engine.shutdown(0.2)
+    assert time.monotonic() - begun < 0.3 + SLACK
+
     assert len(letters()) == 3
     assert rig.closed
+
+
+def test_without_a_thread_nothing_is_waited_for_inside_an_event_loop(
+    make_rig, make_records, letters, monkeypatch
+):
+    """A loop of the host's holds the thread: False, and the events are kept."""
+    refuse_threads(monkeypatch, "bizlog")
+    rig = make_rig(MemorySink())
+    rig.offer(make_records(1))
+
+    async def wait():
+        return rig.engine.flush(5), rig.engine.shutdown(5)
+
+    assert asyncio.run(wait()) == (False, False)
+    assert len(letters()) == 1
+    assert rig.closed
+
+
+def test_a_thread_is_asked_for_again(make_rig, make_records, monkeypatch, until):
+    """A host that had no thread left for a moment is not written off."""
+    monkeypatch.setattr(module, "RETRY_SECONDS", 0.01)
+    allow = refuse_threads(monkeypatch, "bizlog")
+    sink = MemorySink()
+    rig = make_rig(sink, batch_size=1)
+    rig.offer(make_records(1))
+    assert our_threads() == []
+
+    allow()
+    time.sleep(0.02)
+    rig.offer(make_records(1))
+
+    until(lambda: len(sink.records) == 2)
+
+
+def test_a_host_without_threads_is_not_asked_at_each_event(
+    make_rig, make_records, monkeypatch
+):
+    """Trying to start a thread is dear: once a second is enough."""
+    tries = []
+
+    def refuse(self):
+        tries.append(self.name)
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    rig = make_rig(MemorySink())
+    begun = time.monotonic()
+    rig.offer(make_records(1000))
+
+    assert len(tries) <= 1 + (time.monotonic() - begun) / module.RETRY_SECONDS
+    assert rig.engine.flush(5)
 
 
 # Flushing
@@ -521,8 +620,8 @@ def test_calls_after_shutdown_raise_nothing(make_rig, make_records):
 
     rig.engine.wake()
     rig.engine.begin_flush()
-    rig.engine._end_thread()
-    assert not rig.engine._submit(rig.engine.pump.flush(), 1.0)
+    rig.engine._hurry()
+    assert not rig.engine._submit(rig.engine.pump.flush, time.monotonic() + 1.0)
 
 
 def test_shutdown_at_the_first_event_ends_the_thread(make_rig, make_records):

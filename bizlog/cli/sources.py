@@ -1,0 +1,152 @@
+"""
+Where events are read from: files and folders of JSON Lines, as sinks leave them.
+
+A folder is searched for `*.jsonl`, `*.jsonl.gz` and `*.jsonl.zst` at any depth; hidden
+files are left out, since they are not complete yet. Files are read in the order of
+their names, which begin with the time for those of the file sink. What a file holds is
+seen line by line, so events and dead letters may be mixed.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bizlog.cli.entries import Place, read_entry
+from bizlog.cli.errors import CommandError
+from bizlog.cli.lines import LineFile
+from bizlog.cli.tables import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from bizlog.cli.entries import Entry
+
+ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst")
+_UNFINISHED = tuple(f"{ending}.part" for ending in ENDINGS)
+
+
+class Source:
+    """
+    One file with events.
+
+    Args:
+        path: The file.
+
+    Attributes:
+        path: As given.
+        size: Its bytes, when it was found.
+        modified: When it was changed last, in nanoseconds.
+        damage: After reading: why it ended early, or None.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.damage: str | None = None
+        self._read = 0
+        try:
+            found = path.stat()
+        except OSError as error:
+            raise CommandError(f"{path}: cannot be read: {error.strerror}") from None
+        self.size, self.modified = found.st_size, found.st_mtime_ns
+
+    @property
+    def read_bytes(self) -> int:
+        """How much of it was read, in bytes as stored."""
+        return min(self._read, self.size)
+
+    def entries(self, after: int = 0) -> Iterator[Entry]:
+        """
+        Read the entries behind a line.
+
+        Args:
+            after: The line; 0 begins with the first.
+        """
+        with LineFile(self.path, self.size) as file:
+            for line in file:
+                self._read = file.position
+                if file.number > after and line:
+                    yield read_entry(line, Place(self.path, file.number))
+            self.damage = file.damage
+        self._read = self.size
+
+
+class Sources:
+    """
+    All files that some paths stand for.
+
+    Args:
+        paths: Files and folders.
+
+    Attributes:
+        files: The files, in the order they are read.
+        unfinished: Files that are still being written, or were left by a process that
+            died; they are not read.
+
+    Raises:
+        CommandError: A path is not there, or holds nothing that can be read.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.unfinished: list[Path] = []
+        found = {path for root in paths for path in self._search(root)}
+        self.files = [Source(path) for path in sorted(found, key=_by_name)]
+
+    def _search(self, root: Path) -> list[Path]:
+        if not root.is_dir():
+            return [root]
+        names = list(_walk(root))
+        unfinished = [path for path in names if path.name.endswith(_UNFINISHED)]
+        self.unfinished += unfinished
+        found = [
+            path
+            for path in names
+            if path.name.endswith(ENDINGS) and not path.name.startswith(".")
+        ]
+        if not found and not unfinished:
+            raise CommandError(
+                f"{root}: holds no events: expected files named *{', *'.join(ENDINGS)}"
+            )
+        return found
+
+    @property
+    def fraction(self) -> float:
+        """How much is read, from 0 to 1."""
+        whole = sum(file.size for file in self.files)
+        return sum(file.read_bytes for file in self.files) / whole if whole else 1.0
+
+    @property
+    def damages(self) -> list[str]:
+        """What was found damaged so far."""
+        return [file.damage for file in self.files if file.damage]
+
+    def notes(self) -> list[str]:
+        """Say what is left out, for standard error."""
+        if not self.unfinished:
+            return []
+        note = (
+            f"{counted(len(self.unfinished), 'unfinished file')} left out, such as "
+            f"{self.unfinished[0]}: their writer completes them at its next flush, or "
+            "the next start of a file sink on that folder does"
+        )
+        return [note]
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    for folder, folders, names in os.walk(root, onerror=_cannot_search):
+        folders.sort()
+        yield from (Path(folder, name) for name in names)
+
+
+def _cannot_search(error: OSError) -> None:
+    raise CommandError(f"{error.filename}: cannot be read: {error.strerror}")
+
+
+def _by_name(path: Path) -> tuple[str, str]:
+    return path.name, str(path)
+
+
+def as_paths(words: Iterable[str]) -> list[Path]:
+    """Turn the words of a command line into paths."""
+    return [Path(word) for word in words]
