@@ -55,6 +55,13 @@ class Marks:
         for n in numbers:
             self._cells[2 * n + 1] = now
 
+    def wait_for_accepted(self, n: int, timeout: float) -> bool:
+        """Wait until another process has marked the event."""
+        deadline = time.monotonic() + timeout
+        while not self._cells[2 * n + 1] and time.monotonic() < deadline:
+            time.sleep(0.002)
+        return bool(self._cells[2 * n + 1])
+
     def all_emitted(self, below: int | None = None) -> dict[int, float]:
         """When each emitted event was emitted; only numbers below a limit."""
         return self._read(0, below)

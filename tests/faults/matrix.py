@@ -225,7 +225,7 @@ def why_missing(contender: Contender) -> str | None:
 
 
 def run(options: argparse.Namespace) -> dict[tuple[str, str], Cell | str]:
-    """Fill the matrix: bizlog alone on the machine, then the peers two at a time."""
+    """Fill the matrix: bizlog alone on the machine, unless in short; then the peers."""
     work = [
         (name, contender)
         for name in options.rows
@@ -235,9 +235,10 @@ def run(options: argparse.Namespace) -> dict[tuple[str, str], Cell | str]:
     ]
     judged = [each for each in work if each[1].ours]
     shown = [each for each in work if not each[1].ours]
-    with ThreadPoolExecutor(2) as pool:
-        found = [fill(options, *each) for each in judged]
-        found += pool.map(lambda each: fill(options, *each), shown)
+    found: list[Cell | str] = []
+    for part, workers in (judged, 3 if options.quick else 1), (shown, 2):
+        with ThreadPoolExecutor(workers) as pool:
+            found += pool.map(lambda each: fill(options, *each), part)
     order = {each: number for number, each in enumerate(map(_key, work))}
     results = dict(zip(map(_key, [*judged, *shown]), found, strict=True))
     return dict(sorted(results.items(), key=lambda each: order[each[0]]))

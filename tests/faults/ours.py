@@ -11,13 +11,15 @@ import subprocess
 import sys
 import time
 from itertools import pairwise
+from random import Random
 from statistics import median
 from typing import Any
 
 import orjson
+from acts import CHUNK
 from cell import Cell
 from marks import Marks
-from processes import ROOT, Outcome
+from processes import ROOT, Child, Outcome
 from scene import Scene
 from server import HANG, OK, Behaviour, Request, Sink, throttled
 from wire import Event
@@ -79,7 +81,7 @@ def _judge_gaps(scene: Scene, cell: Cell, seen: dict[int, bytes], last: int) -> 
     file = scene.folder / "seen.jsonl"
     file.write_bytes(b"".join(seen[n] + b"\n" for n in sorted(seen) if n != hole))
     said = subprocess.run(
-        [sys.executable, "-m", "bizlog", "gaps", "--json", file],
+        [sys.executable, "-m", "bizlog.cli", "gaps", "--json", file],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -100,11 +102,15 @@ def sigkill(scene: Scene) -> Cell:
     lives = 8 if scene.quick else 200
     total = (lives + 1) * EVENTS_A_LIFE
     chance = scene.random
-    with Sink(usual=Behaviour(after=0.002), honour_keys=False) as sink:
+    with (
+        Sink(usual=Behaviour(after=0.002), honour_keys=False) as sink,
+        Marks(scene.folder / "marks", total) as marks,
+    ):
         for life in range(lives):
-            _live_and_die(scene, sink, life, total, chance.uniform(0.0, 0.6))
-        with Marks(scene.folder / "marks", total) as marks:
-            accepted = marks.all_accepted()
+            job = {"first": life * EVENTS_A_LIFE, "marks": total}
+            with scene.start(sink, act="hammer", count=EVENTS_A_LIFE, **job) as child:
+                _let_live(scene, child, marks, job["first"], chance)
+        accepted = marks.all_accepted()
         outcome = scene.restart(
             sink, total - 1, lambda: sink.stored.keys() >= accepted.keys()
         )
@@ -119,15 +125,14 @@ def sigkill(scene: Scene) -> Cell:
     return cell
 
 
-def _live_and_die(scene: Scene, sink: Sink, life: int, total: int, age: float) -> None:
-    job: dict[str, Any] = {
-        "first": life * EVENTS_A_LIFE,
-        "count": EVENTS_A_LIFE,
-        "marks": total,
-    }
-    with scene.start(sink, act="hammer", **job) as child:
-        child.wait_for("imported", 20 * scene.patience)
-        time.sleep(age)
+def _let_live(
+    scene: Scene, child: Child, marks: Marks, first: int, chance: Random
+) -> None:
+    """Wait for a random moment: while it takes over, or while it delivers."""
+    child.wait_for("imported", 20 * scene.patience)
+    if chance.random() < 0.7:
+        marks.wait_for_accepted(first + CHUNK - 1, 20 * scene.patience)
+    time.sleep(chance.uniform(0.0, 0.3))
 
 
 def _judge_lives(cell: Cell, sink: Sink, most: int, outcome: Outcome) -> None:

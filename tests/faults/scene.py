@@ -81,9 +81,8 @@ class Scene:
         """Settings that bizlog's columns run with; peers have their defaults."""
         if not self.contender.ours:
             return {}
-        return (
-            {"shutdown_timeout": self.deadline, **settings} if self.quick else settings
-        )
+        quick = {"shutdown_timeout": self.deadline, "flush_interval": 0.5}
+        return {**quick, **settings} if self.quick else settings
 
     def start(self, sink: Sink, *, act: str = "emit", **job: Any) -> Child:
         """Start a child of this contender."""

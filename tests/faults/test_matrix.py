@@ -20,6 +20,12 @@ from typing import Any
 import pytest
 
 MATRIX = Path(__file__).with_name("matrix.py")
+GROUPS = (
+    "ends,sigterm,handled,plain,values",
+    "sigkill,pending,fork,forks",
+    "refuse,hang,503,429,clock",
+    "400,207,cut,burst,flood,full,eio,deleted",
+)
 IN_SHORT = ("--quick", "--patience", "10", "--seed", "1")
 
 # A contender that does what its verbs say; `{emit}` is what it does with one event.
@@ -52,29 +58,17 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize(
-    "row",
-    [
-        "ends,sigterm,handled",
-        "sigkill",
-        "pending",
-        "fork",
-        "forks",
-        "refuse",
-        "hang",
-        "503,429",
-        "400,207,cut",
-        "burst,flood",
-        "values",
-        "full,eio",
-        "deleted",
-        "clock",
-    ],
-)
-def test_bizlog_holds(row: str) -> None:
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("rows", GROUPS)
+def test_bizlog_holds(rows: str) -> None:
     """With a journal and without, bizlog meets its targets."""
-    done = run("--only", row, "--contender", "bizlog,bizlog-journal")
+    done = run("--only", rows, "--contender", "bizlog,bizlog-journal")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_row_is_tried(beside: Callable[[str], ModuleType]) -> None:
+    """No row of the matrix is left out of the tests above."""
+    assert sorted(",".join(GROUPS).split(",")) == sorted(beside("matrix").ROWS)
 
 
 def double(tmp_path: Path, emit: str) -> dict[str, Any]:
