@@ -107,6 +107,12 @@ class Child:
         assert self._process.stdin
         self._process.stdin.close()
 
+    @property
+    def said(self) -> str:
+        """The last line of its standard error."""
+        lines = self._errors.read_text(errors="replace").strip().splitlines()
+        return lines[-1][:200] if lines else ""
+
     def alive(self) -> bool:
         """Whether it is still there."""
         return self._process.poll() is None
@@ -134,13 +140,12 @@ class Child:
         self.kill()
         report = self.report
         since = report.get("last_emit", report.get("emitting", self.started))
-        lines = self._errors.read_text(errors="replace").strip().splitlines()
         return Outcome(
             report=report,
             seconds=ended - since,
             code=self._process.returncode,
             cut=was_cut,
-            said=lines[-1][:200] if lines else "",
+            said=self.said,
         )
 
 

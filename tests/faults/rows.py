@@ -101,9 +101,8 @@ def _unreachable(scene: Scene, sink: Sink) -> Cell:
     if scene.contender.ours:
         cell.expect_all()
         cell.expect_seconds((scene.deadline + 0.5) * scene.patience)
-        slowest = outcome.report.get("p99_us", 0)
-        cell.expect(slowest < 1_000 * scene.patience, f"emit p99 {slowest:.0f} µs")
         cell.expect(BLOCKED not in cell.notes, BLOCKED)
+        scene.expect_quick_emits(cell, outcome.report)
     return cell
 
 
