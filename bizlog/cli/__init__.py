@@ -13,7 +13,7 @@ import sys
 from typing import TYPE_CHECKING, cast
 
 from bizlog import __version__
-from bizlog.cli import dead_letters, demo, gaps, replay
+from bizlog.cli import dead_letters, demo, gaps, journal, replay, status
 from bizlog.cli.errors import CommandError
 from bizlog.exceptions import BizlogError
 
@@ -26,12 +26,18 @@ FAILED = 1
 CANNOT_START = 2
 INTERRUPTED = 130
 
-COMMANDS = (demo, replay, dead_letters, gaps)
+COMMANDS = (demo, status, journal, dead_letters, replay, gaps)
 
 EPILOG = """\
 new here? see events flow, then look at them:
   bizlog demo                       a small pet shop, made up, for five seconds
   cat demo-events/*/*/*.jsonl | head -n 2
+
+in operation:
+  bizlog status ./journal           what waits, and the ledgers
+  bizlog dead-letters ls            what could not be delivered, and why
+  bizlog replay ./bizlog-events --from 2h --sink file:./again
+  bizlog gaps ./bizlog-events       which events are missing or doubled
 
 in a service of your own:
   import bizlog

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from bizlog.cli.interrupt import Interruption
     from bizlog.delivery.dead_letters import DeadLetterFolder
     from bizlog.sinks import BaseSink, Record
 
@@ -54,7 +55,8 @@ class Conveyor:
         sink: URL of the sink, or the sink.
         journal_id: Names the batches.
         dead_letters: Where the lane keeps what the sink refuses.
-        stopped: Says whether the command was interrupted.
+        interruption: How often the command was interrupted: once ends the feeding,
+            twice raises KeyboardInterrupt.
         batch_size: Events that make a batch, where the sink takes more.
         start: Position of the first record, which the batches' names begin with.
         clock: Monotonic seconds, by which the sink stalls.
@@ -74,14 +76,14 @@ class Conveyor:
         *,
         journal_id: str,
         dead_letters: DeadLetterFolder,
-        stopped: Callable[[], bool],
+        interruption: Interruption,
         batch_size: int | None = None,
         start: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         route = Route(sink)
         self.stalled = False
-        self._stopped = stopped
+        self._interruption = interruption
         self._journal = MemoryJournal(journal_id, start)
         self._max_events = min(route.sink.max_events, batch_size or (1 << 62))
         self._max_bytes = route.sink.max_bytes
@@ -117,7 +119,7 @@ class Conveyor:
     @property
     def over(self) -> bool:
         """Whether to feed no more: the command was interrupted, or the sink stalled."""
-        return self.stalled or self._stopped()
+        return self.stalled or self._interruption.asked
 
     @property
     def ledger(self) -> Ledger:
@@ -187,6 +189,8 @@ class Conveyor:
         awaited.cancel()
         if self._running.done():
             self._running.result()
+        if self._interruption.urgent:
+            raise KeyboardInterrupt
         now = self._clock()
         if self._settled != self._lane.settled:
             self._settled, self._settled_at = self._lane.settled, now

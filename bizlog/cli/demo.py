@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import threading
 import time
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import bizlog
 from bizlog.cli.arguments import positive_int
 from bizlog.cli.errors import CommandError
-from bizlog.cli.interrupt import stopping
+from bizlog.cli.interrupt import Interruption
 from bizlog.cli.invoices import BadRow, InvoiceFile, Line
 from bizlog.cli.made_up import MadeUpShop
 from bizlog.cli.progress import Progress
@@ -162,10 +161,10 @@ class _Demo:
         self._bad: list[BadRow] = []
         self._bad_rows = 0
         self._lines_read = 0
-        self._stop = threading.Event()
+        self._interruption = Interruption()
 
     def run(self) -> int:
-        with stopping(self._stop), Progress("invoice lines") as progress:
+        with self._interruption.caught(1), Progress("invoice lines") as progress:
             try:
                 self._replay.play(self._lines(progress))
             finally:
@@ -175,7 +174,7 @@ class _Demo:
         complaints = self._complaints()
         if complaints:
             print(*complaints, sep="\n", file=sys.stderr)
-        if self._stop.is_set():
+        if self._interruption.asked:
             return 130
         return 1 if complaints else 0
 
@@ -189,7 +188,7 @@ class _Demo:
             yield line
             self._lines_read += 1
             progress.update(self._replay.events, self._done)
-            if self._stop.is_set() or self._lines_read == self._limit:
+            if self._interruption.asked or self._lines_read == self._limit:
                 return
             if time.monotonic() >= next_check:
                 next_check = time.monotonic() + _DROP_CHECK_SECONDS

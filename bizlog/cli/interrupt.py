@@ -8,27 +8,59 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-    from types import FrameType
+    from collections.abc import Callable, Generator
+
+
+class Interruption:
+    """
+    How often Ctrl-C was pressed.
+
+    Attributes:
+        presses: How often.
+    """
+
+    def __init__(self) -> None:
+        self.presses = 0
+
+    @property
+    def asked(self) -> bool:
+        """Whether the run is to end, with all that it has begun."""
+        return self.presses > 0
+
+    @property
+    def urgent(self) -> bool:
+        """Whether it is to end at once."""
+        return self.presses > 1
+
+    @contextmanager
+    def caught(self, times: int = 2) -> Generator[None]:
+        """
+        Count Ctrl-C so many times; the next one interrupts whatever runs.
+
+        An exception in the middle of an event would leave it counted nowhere, and one
+        in the middle of a sink's code would pass for the sink's own failure.
+        """
+        with _handling(lambda: self._press() < times):
+            yield
+
+    def _press(self) -> int:
+        self.presses += 1
+        return self.presses
 
 
 @contextmanager
-def stopping(stop: threading.Event) -> Generator[None]:
-    """
-    Let Ctrl-C set `stop` between two events; a second Ctrl-C interrupts at once.
-
-    An exception in the middle of one would leave that event counted nowhere.
-    """
+def _handling(go_on: Callable[[], bool]) -> Generator[None]:
+    """Call `go_on` at each Ctrl-C, until it says no."""
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield  # only the main thread can set handlers
         return
     before = signal.getsignal(signal.SIGINT)
 
-    def interrupt(_: int, __: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, before)
-        stop.set()
+    def handle(*_: object) -> None:
+        if not go_on():
+            signal.signal(signal.SIGINT, before)
 
-    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGINT, handle)
     try:
         yield
     finally:

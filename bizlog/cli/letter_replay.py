@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import threading
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,7 @@ import msgspec
 
 from bizlog.cli.conveyor import Conveyor, stalled
 from bizlog.cli.entries import BadLine, BadLines
-from bizlog.cli.interrupt import stopping
+from bizlog.cli.interrupt import Interruption
 from bizlog.cli.letter_files import Rewriting, read_letters
 from bizlog.cli.letter_filter import LetterFilter
 from bizlog.cli.progress import Progress
@@ -82,13 +81,13 @@ class _LetterReplay:
         self._files = folder.files()
         self._filter = LetterFilter(arguments)
         self._keep_all: bool = arguments.keep
-        self._stop = threading.Event()
+        self._interruption = Interruption()
         self._refusals = _Refusals(folder.path)
         self._conveyor = Conveyor(
             arguments.sink,
             journal_id=self._journal_id(arguments.sink),
             dead_letters=self._refusals,
-            stopped=self._stop.is_set,
+            interruption=self._interruption,
         )
         self._new: Rewriting | None = None
         self._portion: list[tuple[bytes, LetterLine | None]] = []
@@ -106,13 +105,13 @@ class _LetterReplay:
         return fingerprint(sink, self._filter.words, files)
 
     def run(self) -> int:
-        with stopping(self._stop), Progress("dead letters") as progress:
+        with self._interruption.caught(), Progress("dead letters") as progress:
             asyncio.run(self._send(progress))
         print(self._conveyor.ledger)
         complaints = self._complaints()
         if complaints:
             print(*complaints, sep="\n", file=sys.stderr)
-        if self._stop.is_set():
+        if self._interruption.asked:
             return INTERRUPTED
         return 1 if complaints else 0
 

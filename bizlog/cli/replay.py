@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-import threading
 import time
 from collections import Counter, deque
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from bizlog.cli import resume
 from bizlog.cli.conveyor import Conveyor, stalled
 from bizlog.cli.errors import CommandError
-from bizlog.cli.interrupt import stopping
+from bizlog.cli.interrupt import Interruption
 from bizlog.cli.places import DEAD_LETTERS, configured_folder
 from bizlog.cli.progress import Progress
 from bizlog.cli.reader import Reader
@@ -178,7 +177,7 @@ class _Replay:
         self._events_before = state.events
         self._reader = Reader(sources, state.query, state.lines)
         self._rate: float | None = arguments.rate
-        self._stop = threading.Event()
+        self._interruption = Interruption()
         self._letters = DeadLetterFolder(
             arguments.dead_letters or configured_folder(DEAD_LETTERS), next_id()
         )
@@ -186,7 +185,7 @@ class _Replay:
             arguments.sink,
             journal_id=self._journal_id(),
             dead_letters=self._letters,
-            stopped=self._stop.is_set,
+            interruption=self._interruption,
             batch_size=max(1, int(self._rate)) if self._rate else None,
         )
         self._marks: deque[tuple[int, Place]] = deque()
@@ -219,7 +218,7 @@ class _Replay:
     def run(self) -> int:
         done = False
         try:
-            with stopping(self._stop), Progress("replay") as progress:
+            with self._interruption.caught(), Progress("replay") as progress:
                 done = asyncio.run(self._send(progress))
                 seconds = progress.seconds
         finally:
@@ -288,7 +287,7 @@ class _Replay:
         rate = self._fed / max(seconds, 1e-9)
         print(f"{self._fed:,} events in {seconds:,.1f} s: {rate:,.0f}/s")
         code = _close(self._reader.notes(), self._complaints(done=done))
-        return INTERRUPTED if self._stop.is_set() else code
+        return INTERRUPTED if self._interruption.asked else code
 
     def _complaints(self, *, done: bool) -> list[str]:
         found = self._reader.complaints()

@@ -1,21 +1,22 @@
 """
-Where events are read from: files and folders of JSON Lines, as sinks leave them.
+Where events are read from: files and folders of JSON Lines, and journals.
 
-A folder is searched for `*.jsonl`, `*.jsonl.gz` and `*.jsonl.zst` at any depth; hidden
-files are left out, since they are not complete yet. Files are read in the order of
-their names, which begin with the time for those of the file sink. What a file holds is
-seen line by line, so events and dead letters may be mixed.
+A folder is searched at any depth for `*.jsonl`, `*.jsonl.gz`, `*.jsonl.zst` and the
+`*.db` of journals; hidden files are left out, since they are not complete yet, and what
+a journal folder has in quarantine. Files are read in the order of their names, which
+begin with the time for those of the file sink. What a file holds is seen by its
+content, so events and dead letters may be mixed.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from bizlog.cli.entries import Place, read_entry
 from bizlog.cli.errors import CommandError
-from bizlog.cli.lines import LineFile
+from bizlog.cli.lines import SQLITE_MAGIC, LineFile, first_bytes
 from bizlog.cli.tables import counted
 
 if TYPE_CHECKING:
@@ -24,12 +25,40 @@ if TYPE_CHECKING:
     from bizlog.cli.entries import Entry
 
 ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst")
+JOURNAL_ENDING = ".db"
+QUARANTINE = "quarantine"
 _UNFINISHED = tuple(f"{ending}.part" for ending in ENDINGS)
 
 
-class Source:
+class Source(Protocol):
     """
     One file with events.
+
+    Attributes:
+        path: The file.
+        size: Its bytes, when it was found.
+        modified: When it was changed last, in nanoseconds.
+        damage: After reading: why it ended early, or None.
+    """
+
+    path: Path
+    size: int
+    modified: int
+    damage: str | None
+
+    @property
+    def read_bytes(self) -> int:
+        """How much of it was read, in bytes as stored."""
+        ...
+
+    def entries(self, after: int = 0) -> Iterator[Entry]:
+        """Read the entries behind a line; 0 begins with the first."""
+        ...
+
+
+class LineSource:
+    """
+    One file of JSON Lines.
 
     Args:
         path: The file.
@@ -45,10 +74,7 @@ class Source:
         self.path = path
         self.damage: str | None = None
         self._read = 0
-        try:
-            found = path.stat()
-        except OSError as error:
-            raise CommandError(f"{path}: cannot be read: {error.strerror}") from None
+        found = path.stat()
         self.size, self.modified = found.st_size, found.st_mtime_ns
 
     @property
@@ -91,7 +117,7 @@ class Sources:
     def __init__(self, paths: Sequence[Path]) -> None:
         self.unfinished: list[Path] = []
         found = {path for root in paths for path in self._search(root)}
-        self.files = [Source(path) for path in sorted(found, key=_by_name)]
+        self.files = [_source(path) for path in sorted(found, key=_by_name)]
 
     def _search(self, root: Path) -> list[Path]:
         if not root.is_dir():
@@ -102,11 +128,13 @@ class Sources:
         found = [
             path
             for path in names
-            if path.name.endswith(ENDINGS) and not path.name.startswith(".")
+            if path.name.endswith((*ENDINGS, JOURNAL_ENDING))
+            and not path.name.startswith(".")
         ]
         if not found and not unfinished:
             raise CommandError(
-                f"{root}: holds no events: expected files named *{', *'.join(ENDINGS)}"
+                f"{root}: holds no events: expected files named "
+                f"*{', *'.join(ENDINGS)}, or *{JOURNAL_ENDING} of journals"
             )
         return found
 
@@ -133,9 +161,17 @@ class Sources:
         return [note]
 
 
+def _source(path: Path) -> Source:
+    if first_bytes(path) != SQLITE_MAGIC:
+        return LineSource(path)
+    from bizlog.cli.journal_source import JournalSource  # noqa: PLC0415  # loads sqlite3
+
+    return JournalSource(path)
+
+
 def _walk(root: Path) -> Iterator[Path]:
     for folder, folders, names in os.walk(root, onerror=_cannot_search):
-        folders.sort()
+        folders[:] = sorted(name for name in folders if name != QUARANTINE)
         yield from (Path(folder, name) for name in names)
 
 

@@ -121,6 +121,11 @@ class DurableJournal:
         return max(self._disk.end, self._window.start)
 
     @property
+    def remembered(self) -> int:
+        """Position from which on records are in memory, on disk or not."""
+        return self._window.start
+
+    @property
     def memory_events(self) -> int:
         """Records that are in memory only."""
         return self.end - self._written
@@ -229,10 +234,9 @@ class DurableJournal:
         old = self._disk
         new = self._home.make(self.journal_id, self.start)
         try:
-            first = max(self.start, new.start)
             # First: without them the next process would not know what is settled.
             self._write_seals(new)
-            lost = new.copy(old, first, self._window.start) if old else 0
+            lost = self._copy(old, new) if old else 0
             self._write(new)
         except OSError:
             with suppress(JournalError):
@@ -244,6 +248,10 @@ class DurableJournal:
         self._disk = new
         self._is_gone = False
         return new
+
+    def _copy(self, old: SqliteJournal, new: SqliteJournal) -> int:
+        stop = self._window.start
+        return new.copy(old, self.start, stop) if self.start < stop else 0
 
     def read(self, position: int, max_events: int, max_bytes: int) -> list[Record]:
         """

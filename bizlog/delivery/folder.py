@@ -236,13 +236,8 @@ class _Place:
 
 
 def _is_drained(disk: SqliteJournal) -> bool:
-    try:
-        lanes = disk.lanes().values()
-    except JournalError:
-        disk.close()
-        raise
-    settled = min((state.settled for state in lanes), default=disk.start)
-    return settled >= disk.end
+    lanes = disk.lanes().values()
+    return min((lane.settled for lane in lanes), default=disk.start) >= disk.end
 
 
 def _make_private(path: Path) -> None:

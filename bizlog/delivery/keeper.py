@@ -76,6 +76,10 @@ class Keeper:
             and self.journal.memory_bytes < self._max_bytes
         )
 
+    def remembers(self, position: int) -> bool:
+        """Whether this process's record at a position is read without the disk."""
+        return position >= self.journal.remembered
+
     def tend(self) -> None:
         """Do what is due; called about every second."""
         now = self._clock()

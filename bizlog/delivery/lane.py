@@ -28,10 +28,11 @@ from bizlog.delivery.policy import (
     Delivery,
     Refusal,
     Verdict,
+    judge,
     part_name,
     reason_of,
 )
-from bizlog.exceptions import PermanentSinkError, RetryableSinkError
+from bizlog.exceptions import PermanentSinkError
 from bizlog.ledger import Counts, Durations, Tallies
 from bizlog.sinks import Batch
 
@@ -506,7 +507,8 @@ class Lane:
                 kind = type(answer.failure).__name__
                 delivery.refuse_rest(reason_of(answer.failure), kind)
                 return
-            answer = RetryableSinkError(reason_of(answer.failure))
+            failed = judge(0, answer.failure)
+            answer = msgspec.structs.replace(failed, kind="later")
         verdict = delivery.answered(answer, now)
         self._breaker.note(failed=verdict.kind in {"later", "unclear"})
         if not self._breaker.is_open:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from bizlog.delivery.journal import JournalError
@@ -31,13 +32,11 @@ def require_locks() -> None:
     Raises:
         ConfigurationError: It has none.
     """
-    try:
-        import fcntl  # noqa: F401, PLC0415  # Windows has none
-    except ImportError:
+    if find_spec("fcntl") is None:
         raise ConfigurationError(
             "journal: this system has no flock(2), without which nobody can tell whose "
             "a journal is: leave `journal` unset here"
-        ) from None
+        )
 
 
 class FileLock:

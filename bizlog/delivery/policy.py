@@ -361,11 +361,17 @@ class Delivery:
         """
         Learn what the sink said to the part that was sent.
 
+        Args:
+            answer: Its answer, or what it raised; or a verdict where it said nothing.
+            now: The time.
+
         Returns:
             What the answer means.
         """
         part = self._todo.pop()
-        judged = judge(len(part.indices), answer)
+        judged = (
+            answer if isinstance(answer, Verdict) else judge(len(part.indices), answer)
+        )
         if judged is not _TAKEN:
             self._count_attempt(part)
         self._unclear = self._unclear + 1 if judged.kind == "unclear" else 0

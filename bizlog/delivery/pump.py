@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from bizlog.sinks import Record
 
 GATHER_SECONDS = 0.010
+# How long records wait in the queue, at most, for lanes about to read the last ones.
+FOLLOW_SECONDS = 0.020
 RUN_EVENTS = 5_000
 AHEAD_EVENTS = 5_000
 RUN_BYTES = 2 * 1024 * 1024
@@ -85,6 +87,7 @@ class Pump:
         self._ahead = max(AHEAD_EVENTS, 2 * due)
         self._max_bytes = max_bytes
         self._wakeup = asyncio.Event()
+        self._progress = asyncio.Event()
         self._burying = asyncio.Lock()
         self.rejected = RefusedLetters(REJECTED_LETTERS, max_bytes)
 
@@ -118,12 +121,31 @@ class Pump:
             self._wakeup.clear()
             moved = self._move()
             await self._bury_rejected()
-            if moved >= RUN_EVENTS:
+            if moved and self._is_far_ahead():
+                await self._let_lanes_follow()
+            elif moved >= RUN_EVENTS:
                 await asyncio.sleep(0)  # let the lanes have a look
             elif moved:
                 await self._gather()
             else:
                 await self._rest()
+
+    def _is_far_ahead(self) -> bool:
+        if self._keeper is None:
+            return False  # then there is no room either
+        fastest = min(self.lanes, key=lambda lane: lane.live.pending)
+        return fastest.live.pending >= self._ahead and self._keeper.remembers(
+            fastest.live.next
+        )
+
+    async def _let_lanes_follow(self) -> None:
+        # What was appended last is still in memory: a lane that follows reads no disk.
+        # For a moment only, because what is in the queue does not outlive the process.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FOLLOW_SECONDS):
+                while self._is_far_ahead():
+                    self._progress.clear()
+                    await self._progress.wait()
 
     async def _gather(self) -> None:
         # Not wait_for: on 3.11 it swallows a cancellation that meets a wake-up.
@@ -201,6 +223,7 @@ class Pump:
     def on_progress(self) -> None:
         """Learn that a lane settled a batch: there may be room again."""
         self._release()
+        self._progress.set()
         if len(self._queue):
             self._wakeup.set()
 
@@ -250,6 +273,8 @@ class Pump:
         while len(self._queue) and self._journal.end < goal:
             if not self._move():
                 await asyncio.sleep(0.001)  # no room: wait for the lanes
+            elif self._is_far_ahead():
+                await self._let_lanes_follow()
         await self._bury_rejected()
         return all(await asyncio.gather(*(lane.flush() for lane in self.lanes)))
 

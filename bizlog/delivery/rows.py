@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 CHECK_BYTES = 4_096
 
 
-class _Head(msgspec.Struct):
+class _Head(msgspec.Struct, gc=False):
     """What a record says beside its bytes."""
 
     event_id: str = ""
@@ -40,7 +40,7 @@ class _Head(msgspec.Struct):
     sequence: int = 0
 
 
-_decode = msgspec.json.Decoder(_Head).decode
+_decoder = msgspec.json.Decoder(_Head)
 
 
 class Chunk:
@@ -83,23 +83,26 @@ def pack(run: Sequence[Record]) -> tuple[bytes, bytes]:
 
 def unpack(count: int, checks: bytes, data: bytes) -> list[Record]:
     """Give the records of a run; `DAMAGED` for each that is not as it was."""
-    found: list[Record] = []
-    for line in _intact_lines(count, checks, data):
-        try:
-            head = _decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            found.append(DAMAGED)
-        else:
-            found.append(
-                Record(
-                    line,
-                    head.event_id,
-                    head.event_type,
-                    head.event_time,
-                    head.sequence,
-                )
-            )
-    return found
+    lines = _intact_lines(count, checks, data)
+    try:
+        # All at once, which takes three quarters of the time.
+        heads = _decoder.decode_lines(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        heads = []
+    if len(heads) != count or b"" in lines:
+        return [_record(line) for line in lines]
+    return [
+        Record(line, head.event_id, head.event_type, head.event_time, head.sequence)
+        for line, head in zip(lines, heads, strict=True)
+    ]
+
+
+def _record(line: bytes) -> Record:
+    try:
+        head = _decoder.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return DAMAGED
+    return Record(line, head.event_id, head.event_type, head.event_time, head.sequence)
 
 
 def _intact_lines(count: int, checks: bytes, data: bytes) -> list[bytes]:

@@ -106,7 +106,7 @@ class HttpSink(BaseSink):
     max_bytes = 900 * _KIB - (max_events + 1)
     url_option = "url"
 
-    def __init__(  # noqa: PLR0913  # each an option of its own in URL and table
+    def __init__(  # each an option of its own in URL and table
         self,
         url: str,
         *,

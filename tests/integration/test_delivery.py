@@ -15,6 +15,7 @@ import pytest
 
 import bizlog
 from bizlog import BusinessTelemetryClient, Route
+from bizlog.exceptions import PermanentSinkError
 from bizlog.sinks import BaseSink
 from bizlog.testing import FaultySink, MemorySink
 from bizlog_handlers.composite import CompositeSink
@@ -159,11 +160,19 @@ def test_a_sink_that_hangs_does_not_hold_the_others(make_client, letters):
 class BlockingCalls(BaseSink):
     """Makes blocking calls that never return in time, through `to_thread`."""
 
+    max_events = 1
+    max_in_flight = 12
+
     def __init__(self):
         self.release = threading.Event()
+        self.blocked = []
+
+    def block(self, events):
+        self.blocked.append(events)
+        self.release.wait(30)
 
     async def send_batch(self, events):
-        await asyncio.to_thread(self.release.wait, 30)
+        await asyncio.to_thread(self.block, events)
 
 
 def test_a_sink_whose_threads_hang_does_not_take_those_of_others(make_client, letters):
@@ -176,18 +185,24 @@ def test_a_sink_whose_threads_hang_does_not_take_those_of_others(make_client, le
 
     hanging, live = BlockingCalls(), ThreadedSink()
     client = make_client(
-        hanging, live, flush_interval=0.001, sink_timeout=0.02, batch_size=1
+        hanging,
+        live,
+        flush_interval=0.001,
+        sink_timeout=0.02,
+        batch_size=1,
+        max_in_flight=12,
     )
-    for number in range(1, 13):
-        client.send_sync("order.placed")
-        wait_until(lambda n=number: account(client, "blockingcalls")[1] == n)
     try:
-        assert client.flush_sync(10)
-        assert len(live.records) == 12
-        assert len(letters()) == 12
-        assert client.ledger().closed
+        for _ in range(12):
+            client.send_sync("order.placed")
+        wait_until(lambda: len(hanging.blocked) > 8)  # more than threads at the start
+        wait_until(lambda: len(live.records) == 12)
+        assert account(client, "blockingcalls") == (0, 0, 0, 12)
     finally:
         hanging.release.set()
+    assert client.flush_sync(30)
+    assert account(client, "blockingcalls") == (12, 0, 0, 0)
+    assert letters() == []
 
 
 def test_only_the_slow_sink_gives_up_events(make_client):
@@ -317,9 +332,25 @@ class Meltdown(BaseException):
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_a_batch_whose_call_raises_is_kept_as_dead_letters(make_client, letters, error):
-    """Whatever it is: siblings and later batches are delivered, all is counted."""
+def test_a_batch_whose_call_raises_is_sent_again(make_client, letters, error):
+    """Whatever it is: no event is lost or doubled, and the order is kept."""
     faulty, live = FaultySink(fail_calls=1, error=error), MemorySink()
+    client = make_client(faulty, live)
+    first = [client.send_sync("order.placed") for _ in range(3)]
+    assert client.flush_sync(10)
+    second = [client.send_sync("order.placed") for _ in range(2)]
+    assert client.flush_sync(10)
+
+    assert ids(faulty.records) == first + second
+    assert ids(live.records) == first + second
+    assert account(client, "faulty") == (5, 0, 0, 0)
+    assert letters() == []
+
+
+def test_a_batch_that_is_refused_is_kept_as_dead_letters(make_client, letters):
+    """What a sink refuses for good: siblings and later batches are delivered."""
+    error = PermanentSinkError("no such table")
+    faulty, live = FaultySink(fail_start=1, error=error), MemorySink()
     client = make_client(faulty, live)
     first = [client.send_sync("order.placed") for _ in range(3)]
     assert client.flush_sync(10)
@@ -334,50 +365,63 @@ def test_a_batch_whose_call_raises_is_kept_as_dead_letters(make_client, letters,
     assert client.ledger().closed
 
 
-def test_a_call_beyond_sink_timeout_is_given_up(make_client, letters):
-    """Its batch becomes dead letters; when the sink recovers it gets the next one."""
+def test_a_call_beyond_sink_timeout_is_made_again(make_client, letters):
+    """Its batch waits; when the sink recovers it gets this one and the next."""
     sink = FaultySink(delay=60)
     client = make_client(sink, sink_timeout=0.05, flush_interval=0.001)
-    client.send_sync("order.placed")
-    wait_until(lambda: account(client, "faulty") == (0, 1, 0, 0))
+    first = client.send_sync("order.placed")
+    wait_until(lambda: client._lanes[0].failures)
+    assert account(client, "faulty") == (0, 0, 0, 1)
     sink._delay = 0
-    client.send_sync("order.placed")
-    assert client.flush_sync(10)
+    second = client.send_sync("order.placed")
+    assert client.flush_sync(30)
 
-    assert account(client, "faulty") == (1, 1, 0, 0)
-    assert letters()[0]["reason"] == "TimeoutError: no answer within 0.05 s"
+    assert account(client, "faulty") == (2, 0, 0, 0)
+    assert ids(sink.records) == [first, second]
+    assert letters() == []
+
+
+def test_what_ran_into_sink_timeout_says_so(make_client, letters):
+    """The dead letter of an event that the end cut off names what held it up."""
+    client = make_client(FaultySink(delay=60), sink_timeout=0.05, batch_size=1)
+    client.send_sync("order.placed")
+    wait_until(lambda: client._lanes[0].failures)
+    assert not client.shutdown_sync(0.1)
+
+    (letter,) = letters()
+    assert "TimeoutError: no answer within 0.05 s" in letter["reason"]
     assert client.ledger().closed
 
 
 def test_a_sink_that_cannot_start_is_tried_again(make_client, letters):
-    """Each batch tries to start it; those it could not take are kept."""
+    """The events wait for it, in order."""
     sink = FaultySink(fail_start=2)
     client = make_client(sink)
     sent = []
     for _ in range(4):
         sent.append(client.send_sync("order.placed"))
-        client.flush_sync(10)
+        assert client.flush_sync(30)
 
-    assert [letter["event_id"] for letter in letters()] == sent[:2]
-    assert ids(sink.records) == sent[2:]
-    assert client.ledger().closed
+    assert sink.calls.count("start") == 3
+    assert ids(sink.records) == sent
+    assert letters() == []
 
 
 def test_partial_rejections_cost_only_those_events(make_client, letters):
-    """Refused and retried indices become dead letters, their siblings arrive."""
-    sink = FaultySink(reject=(0, 2, 99), retry=(4,))
+    """Refused ones become dead letters, those to retry arrive later, once."""
+    sink = FaultySink(reject=(1, 3, 99), retry=(4,))
     client = make_client(sink)
     sent = [client.send_sync("order.placed") for _ in range(6)]
     assert client.flush_sync(10)
 
-    assert [letter["event_id"] for letter in letters()] == [sent[i] for i in (0, 2, 4)]
-    assert ids(sink.records) == [sent[i] for i in (1, 3, 5)]
+    assert [letter["event_id"] for letter in letters()] == [sent[i] for i in (1, 3)]
+    assert ids(sink.records) == [sent[i] for i in (0, 2, 5, 4)]
     assert client.ledger().closed
 
 
 def test_a_dead_letter_holds_the_event_as_it_was_sent(make_client, letters):
     """Privacy policies applied, money exact, ready to be replayed."""
-    client = make_client(FaultySink(fail_calls=None))
+    client = make_client(FaultySink(fail_calls=None, error=PermanentSinkError("no")))
     client.send_sync("order.placed", order_id="42", customer_name="Ada Lovelace")
     client.flush_sync(10)
 

@@ -7,10 +7,16 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from bizlog import BaseSink, BusinessTelemetryClient, Route, get_logger
+from bizlog import client as clients
+from bizlog.testing import MemorySink
+from bizlog_handlers.composite import CompositeSink
 
 ROOT = Path(__file__).parents[2]
 
@@ -416,3 +422,120 @@ with capture_events() as captured:
 """
     run(tmp_path, script)
     assert not (tmp_path / "bizlog-events").exists()
+
+
+# What the hook does, in this process: its other half goes on as the parent's would
+
+
+class Taken(MemorySink):
+    """Notes what it was, and may fail to begin anew."""
+
+    failing = False
+
+    def after_fork(self) -> None:
+        if self.failing:
+            raise ValueError("values of an event")
+        super().after_fork()
+
+
+@pytest.fixture
+def make_client(tmp_path: Path) -> Iterator[Callable[..., BusinessTelemetryClient]]:
+    """Make clients; they and what they left to the parent are shut down."""
+    made = []
+
+    def make(*sinks: BaseSink, **options: Any) -> BusinessTelemetryClient:
+        given = {"source": "x", "dead_letters": str(tmp_path), "flush_interval": 0.0}
+        client = BusinessTelemetryClient(sinks=list(sinks), **given | options)
+        made.extend([client, client._engine])
+        return client
+
+    yield make
+    for each in made:
+        getattr(each, "shutdown_sync", getattr(each, "shutdown", None))(10)
+
+
+def test_a_client_that_begins_anew_has_nothing_of_before(make_client) -> None:
+    """Another id, numbers from 1, an empty ledger, sinks as new; loggers follow."""
+    sink = Taken()
+    client = make_client(CompositeSink(Route(sink, "order.*")))
+    logger = get_logger(client=client)
+    logger.info("order.placed")
+    assert client.flush_sync(10)
+    before, parents = client.chain.producer_id, client._engine
+
+    client.begin_anew()
+
+    assert sink.batches == []
+    assert client._engine is not parents
+    assert client.ledger().sinks["taken"].offered == 0
+    assert client.figures().received == {}
+    logger.info("order.placed")
+    logger.info("order.updated")
+    assert client.flush_sync(10)
+    assert [event["sequence"] for event in sink.events] == [1, 2]
+    assert {event["producer_id"] for event in sink.events} == {client.chain.producer_id}
+    assert client.chain.producer_id != before
+    assert client.ledger().closed
+    assert sum(client.figures().received.values()) == 2
+
+
+def test_sinks_that_were_never_used_are_left_as_they_are(make_client) -> None:
+    """Where no event came before the fork, there is nothing to begin anew."""
+    sink = Taken()
+    sink.marked = True
+    client = make_client(sink)
+
+    client.begin_anew()
+
+    assert sink.marked
+
+
+def test_a_sink_that_cannot_begin_anew_is_told_of(make_client, monkeypatch) -> None:
+    """By its name and the kind of the error; the child works on with it."""
+    told = []
+    monkeypatch.setattr(
+        clients.diagnostics, "report", lambda *words: told.append(words)
+    )
+    sink = Taken()
+    client = make_client(sink)
+    client.send_sync("order.placed")
+    assert client.flush_sync(10)
+    sink.failing = True
+
+    client.begin_anew()
+    client.send_sync("order.placed")
+
+    assert client.flush_sync(10)
+    assert "'taken' failed in after_fork: ValueError" in told[0][1]
+
+
+def test_events_on_their_way_are_the_parents(make_client) -> None:
+    """Two calls that a value forked in: neither is counted, and calls may nest again."""
+    sink = Taken()
+    client = make_client(sink)
+
+    class Forking:
+        def __str__(self) -> str:
+            if not client._depths.get("forked"):
+                client.send_sync("order.updated", value=Inner())
+            return "text"
+
+        __repr__ = __str__
+
+    class Inner:
+        def __str__(self) -> str:
+            client.begin_anew()
+            client._depths["forked"] = 1
+            return "text"
+
+        __repr__ = __str__
+
+    client.send_sync("order.placed", value=Forking())
+    client._depths.pop("forked")
+
+    assert client.ledger().sinks["taken"].offered == 0
+    assert client._depths == {}
+    client.send_sync("order.placed")
+    assert client.flush_sync(10)
+    assert client.ledger().sinks["taken"].delivered == 1
+    assert client.ledger().closed

@@ -21,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 import bizlog
 import bizlog.client
 from bizlog import BusinessTelemetryClient, ConfigurationError, Route
+from bizlog.exceptions import PermanentSinkError
 from bizlog.ledger import LABEL_VALUES, OTHER
 from bizlog.sinks import BaseSink
 from bizlog.testing import FaultySink, MemorySink
@@ -167,7 +168,8 @@ def test_a_scrape_sums_to_the_identity_under_load(make_client, registry):
     short, for two sinks of which one is faulty, while a scraper runs at full speed.
     """
     memory = MemorySink()
-    faulty = FaultySink(fail_calls=3, reject=(1, 4), retry=(2,))
+    error = PermanentSinkError("no")
+    faulty = FaultySink(fail_calls=30, error=error, reject=(1, 4), retry=(2,))
     client = make_client(
         memory, faulty, queue_events=300, batch_size=40, flush_interval=0.01
     )
@@ -211,9 +213,9 @@ def test_a_scrape_sums_to_the_identity_under_load(make_client, registry):
     assert seen.by("source", RECEIVED) == {f"thread-{n}": offered / 4 for n in range(4)}
     assert seen.by("event_type", RECEIVED)["something.else"] == 160
     assert seen.sum(FAILED, sink_type="memory", error_type="invalid") == 400
-    assert seen.sum(FAILED, sink_type="faulty", error_type="RetryableSinkError") > 0
+    assert seen.sum(FAILED, sink_type="faulty", error_type="PermanentSinkError") > 0
     assert seen.sum(FAILED, sink_type="faulty", error_type="rejected") > 0
-    assert seen.sum(FAILED, sink_type="faulty", error_type="retry") > 0
+    assert seen.sum(FAILED, sink_type="faulty", error_type="retry") == 0
     assert seen.sum(BUFFER) == 0
 
 
@@ -425,7 +427,7 @@ def test_a_sink_with_1000_kinds_of_errors_has_201_series(make_client, registry):
 
         async def deliver(self, batch):
             self.raised += 1
-            raise type(f'Error{self.raised}"\n', (Exception,), {})("no")
+            raise type(f'Error{self.raised}"\n', (PermanentSinkError,), {})("no")
 
     sink = Inventive()
     sink.max_events = 1

@@ -22,6 +22,7 @@ import pytest
 import bizlog
 import bizlog.client
 from bizlog import diagnostics
+from bizlog.exceptions import PermanentSinkError
 from bizlog.testing import FaultySink, MemorySink
 
 KEY = "0123456789abcdef"
@@ -87,7 +88,7 @@ class Echoing(FaultySink):
 
     async def deliver(self, batch):
         told = f"{batch.records[0].event} for {self._planted.email()}"
-        raise ValueError(f"HTTP 422 {self._planted.password()}: {told}")
+        raise PermanentSinkError(f"HTTP 422 {self._planted.password()}: {told}")
 
 
 class Lines(logging.Handler):
@@ -359,7 +360,8 @@ def test_the_error_of_a_sink_stays_useful(planted: Planted, lines: Lines) -> Non
     bizlog.shutdown(timeout=10)
 
     (letter,) = letters()
-    assert letter["reason"].startswith("ValueError: HTTP 422 Server=db;Uid=shop;Pwd=[")
+    reason = "PermanentSinkError: HTTP 422 Server=db;Uid=shop;Pwd=["
+    assert letter["reason"].startswith(reason)
     assert "HTTP 422" in lines.text
     assert planted.seen_in(letter["reason"], lines.text) == []
 

@@ -912,7 +912,7 @@ def test_a_configure_that_fails_changes_nothing(sink: MemorySink) -> None:
 def test_the_ledger_reads_as_a_table() -> None:
     """The printed ledger shows every state, and whether it closes."""
     good = MemorySink()
-    bad = FaultySink(fail_calls=None)
+    bad = FaultySink(fail_calls=None, error=bizlog.PermanentSinkError("no"))
     bizlog.configure(source="test", sinks=[good, bad])
     bizlog.get_logger().info("product.viewed")
     bizlog.flush(timeout=10)

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -169,7 +170,7 @@ def test_an_emit_under_loggings_own_lock(tmp_path):
 
     try:
         within_the_alarm(work, threads=4)
-        within_the_alarm(client.shutdown_sync)
+        within_the_alarm(partial(client.shutdown_sync, 0.5))
     finally:
         operational.removeHandler(handler)
         own.removeHandler(handler)

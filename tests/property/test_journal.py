@@ -105,6 +105,9 @@ class Folder:
         journal.close()
         return self.open(path)
 
+    def hold(self) -> None:
+        """Nobody else is here."""
+
     def leave(self, *, damaged: bool) -> None:
         """Nobody else waits for it."""
         assert not damaged
@@ -317,7 +320,9 @@ class DurableMachine(JournalMachine):
         if hasattr(self, "journal"):
             journal = self.journal
             assert journal.lost == journal.corrupt == 0
-            if journal.durable:
+            if (
+                journal.durable and journal._disk is not None
+            ):  # made by what comes first
                 assert (journal.memory_events, journal.memory_bytes) == (0, 0)
                 assert journal.journaled == journal.end == journal._disk.end
                 if self.folder.disk.works:

@@ -10,15 +10,23 @@ from __future__ import annotations
 
 import logging
 import logging.config
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+    MutableMapping,
+)
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, assert_type
 from uuid import UUID
+from wsgiref.types import StartResponse, WSGIApplication
 
 import structlog
 
 import bizlog
+from bizlog.integrations.serverless import FlushMiddleware, WSGIFlushMiddleware
 from bizlog.sinks import Event
 from bizlog.testing import MemorySink
 
@@ -280,3 +288,43 @@ bizlog.configure(sinks=[SeedFormSink(), BatchSink(), Duck()])
 bizlog.Route(Duck(), event_type=["order.*", "ai.*"])
 bizlog.Route("file:./orders", when=lambda event: event["order_total"] > 0)
 bizlog.Route(Duck)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+# Hosts
+
+
+@bizlog.flush_after
+def handle(event: str, *, context: int = 0) -> str:
+    """Its signature is kept."""
+    return event * context
+
+
+@bizlog.flush_after(timeout=1.5, client=None)
+async def handle_asynchronously(event: str) -> int:
+    """That of a coroutine function, too."""
+    return len(event)
+
+
+async def call_handlers() -> None:
+    """What they return is what they returned."""
+    assert_type(handle("x", context=2), str)
+    assert_type(await handle_asynchronously("x"), int)
+    handle(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def asgi(
+    scope: MutableMapping[str, Any],
+    receive: Callable[[], Awaitable[MutableMapping[str, Any]]],
+    send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
+) -> None:
+    """An application; what wraps it is one, too."""
+    await FlushMiddleware(asgi, timeout=1.0, each_response=False)(scope, receive, send)
+
+
+def wsgi(environ: dict[str, Any], start_response: StartResponse) -> list[bytes]:
+    """An application of the older kind."""
+    start_response("200 OK", [])
+    return []
+
+
+wrapped: WSGIApplication = WSGIFlushMiddleware(wsgi, timeout=1.0)

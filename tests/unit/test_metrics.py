@@ -17,7 +17,8 @@ from bizlog import BusinessTelemetryClient, metrics
 from bizlog.delivery.dead_letters import DeadLetterFolder
 from bizlog.delivery.journal import MemoryJournal
 from bizlog.delivery.lane import Lane
-from bizlog.delivery.policy import Batcher, refusals
+from bizlog.delivery.policy import Batcher, judge
+from bizlog.exceptions import BatchTooLargeError, PermanentSinkError
 from bizlog.ledger import (
     DURATION_SECONDS,
     LABEL_VALUES,
@@ -456,7 +457,7 @@ def test_each_batch_handed_over_is_one_duration(drive, clock):
         assert lane.durations.seconds == 8.0
         assert lane.durations.snapshot()[DURATION_SECONDS.index(2.5)] == 4
 
-    drive(Slow(fail_calls=2), scenario)
+    drive(Slow(fail_calls=2, error=PermanentSinkError("no")), scenario)
 
 
 def test_a_batch_that_no_event_is_left_in_is_no_flush(drive):
@@ -472,46 +473,46 @@ def test_a_batch_that_no_event_is_left_in_is_no_flush(drive):
 
 
 def test_a_sink_that_does_not_start_gets_no_batch(drive):
-    """A failed start is no flush; its events fail by the start's error."""
+    """A failed start is no flush; one that fails for good gives its events up."""
 
     async def scenario(lane, add):
         add(1)
         await until(lambda: lane.dead_lettered == 1)
         assert sum(lane.durations.snapshot()) == 0
-        assert lane.refused.snapshot() == {("OSError",): 1}
+        assert lane.refused.snapshot() == {("PermanentSinkError",): 1}
 
-    drive(FaultySink(fail_start=1, error=OSError("no")), scenario)
+    drive(FaultySink(fail_start=1, error=PermanentSinkError("no")), scenario)
 
 
 def test_refused_events_are_told_apart_by_their_error(drive):
-    """A rejection, a wish to retry and a class of error each have their own number."""
-    answers = iter(
-        [
-            SendResult(rejected=(Rejection(0, "secret value"),), retry=(1,)),
-            KeyError("secret value"),
-            "nonsense",
-        ]
-    )
+    """A rejection and each class of error have their own number."""
 
     class Moody(BaseSink):
+        answers = None
+
         async def deliver(self, batch):
-            answer = next(answers)
-            if isinstance(answer, Exception):
-                raise answer
-            return answer
+            if isinstance(self.answers, Exception):
+                raise self.answers
+            return self.answers
+
+    sink = Moody()
 
     async def scenario(lane, add):
-        for sent in (2, 4, 6):
+        for sent, answer in [
+            (1, SendResult(rejected=(Rejection(0, "secret value"),))),
+            (3, PermanentSinkError("secret value")),
+            (5, BatchTooLargeError("secret value")),
+        ]:
+            sink.answers = answer
             add(2)
             await until(lambda sent=sent: lane.dead_lettered == sent)
         assert lane.refused.snapshot() == {
             ("rejected",): 1,
-            ("retry",): 1,
-            ("KeyError",): 2,
-            ("TypeError",): 2,
+            ("PermanentSinkError",): 2,
+            ("BatchTooLargeError",): 2,
         }
 
-    drive(Moody(), scenario)
+    drive(sink, scenario)
 
 
 def test_a_route_that_raises_has_a_type_of_its_own(drive):
@@ -536,7 +537,8 @@ def test_events_that_cannot_be_buried_are_no_dead_letters(drive, tmp_path):
         await until(lambda: lane.dropped.snapshot() == {"dead_letters_failed": 2})
         assert lane.refused.snapshot() == {}
 
-    drive(FaultySink(fail_calls=None), scenario, folder=blocked)
+    sink = FaultySink(fail_calls=None, error=PermanentSinkError("no"))
+    drive(sink, scenario, folder=blocked)
 
 
 def test_types_of_errors_are_capped():
@@ -544,8 +546,7 @@ def test_types_of_errors_are_capped():
     refused = Tallies(("error_type",))
     for number in range(1_000):
         error = type(f'Error{number}"\n', (Exception,), {})("no")
-        (refusal,) = refusals(1, error)
-        refused.of(refusal.error_type).events += 1
+        refused.of(judge(1, error).error_type).events += 1
 
     counted = refused.snapshot()
     assert len(counted) == LABEL_VALUES + 1

@@ -17,7 +17,7 @@ import bizlog
 from bizlog import describe
 from bizlog._wording import describe_error, validation_reason
 from bizlog.client import CDM_TYPES
-from bizlog.delivery.policy import reason_of, refusals
+from bizlog.delivery.policy import judge, reason_of
 from bizlog.events import BaseEvent, CustomerEvent, OrderEvent, ProductEvent
 from bizlog.exceptions import ConfigurationError
 from bizlog.privacy import DROP, Privacy, is_id, is_policy
@@ -710,10 +710,11 @@ def test_the_reasons_of_a_sink_are_scrubbed():
         retry=[1],
         retry_reason=f"busy with {CARD}",
     )
-    first, second = refusals(2, answer)
+    verdict = judge(2, answer)
 
-    assert (first.reason, first.path) == ("no [email]", "[email]")
-    assert second.reason == "busy with [card]"
+    (refusal,) = verdict.refused
+    assert (refusal.reason, refusal.path) == ("no [email]", "[email]")
+    assert verdict.reason == "busy with [card]"
 
 
 def test_a_check_of_the_users_own_is_scrubbed():

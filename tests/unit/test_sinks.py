@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import importlib.metadata
+import inspect
 from typing import Literal
 
 import orjson
@@ -19,6 +21,7 @@ from bizlog.sinks import (
     Route,
     SendResult,
     as_sink,
+    left_to_parents,
     load_sink_class,
     make_sink,
 )
@@ -615,3 +618,114 @@ def test_what_a_constructor_raises_is_passed_on(installed):
         make_sink("refusing:?error=no room")
 
     assert not isinstance(caught.value, BizlogError)
+
+
+# After a fork
+
+
+class OpenSink(BaseSink):
+    """A sink that opens something, and would be missed if it were closed."""
+
+    def __init__(self, place, /, *more, size=1):
+        self.made = (place, more, size)
+        self.open = None
+
+    async def start(self):
+        self.open = object()
+
+
+def test_after_a_fork_a_sink_is_made_again_with_its_arguments():
+    """The same object, as new; what it had open is kept, and neither closed nor shared."""
+    sink = OpenSink("here", 1, 2, size=3)
+    asyncio.run(sink.start())
+    sink.added = "later"
+    opened = sink.open
+
+    sink.after_fork()
+
+    assert vars(sink) == {"_made_with": (("here", 1, 2), {"size": 3})} | {
+        "made": ("here", (1, 2), 3),
+        "open": None,
+    }
+    assert any(left.get("open") is opened for left in left_to_parents)
+    sink.after_fork()
+    assert sink.made == ("here", (1, 2), 3)
+
+
+def test_after_a_fork_a_sink_without_options_has_nothing():
+    """It needs no constructor for that."""
+    sink = PlainSink()
+    sink.connection = "the parent's"
+
+    sink.after_fork()
+
+    assert not hasattr(sink, "connection")
+
+
+def test_a_sink_that_cannot_be_made_again_stays_as_it_is():
+    """Its error is for bizlog to tell; `start` may still bring it round."""
+
+    class Once(BaseSink):
+        def __init__(self, tokens):
+            self.token = tokens.pop()
+
+    sink = Once(["only one"])
+    with pytest.raises(IndexError):
+        sink.after_fork()
+    assert sink.token == "only one"
+
+
+def test_a_copy_of_a_sink_is_made_again_like_the_original():
+    """Pickled and copied sinks know their arguments, too."""
+    sink = copy.copy(OpenSink("here", size=3))
+
+    sink.after_fork()
+
+    assert sink.made == ("here", (), 3)
+
+
+def test_a_sink_without_options_takes_none():
+    """As any class without a constructor does."""
+    with pytest.raises(TypeError, match=r"PlainSink\(\) takes no arguments"):
+        PlainSink(1)
+    with pytest.raises(TypeError, match=r"PlainSink\(\) takes no arguments"):
+        PlainSink(size=1)
+    assert str(inspect.signature(PlainSink)) == "()"
+
+
+def test_a_sink_may_have_other_bases_that_take_arguments():
+    """Noting them stands in nobody's way."""
+
+    class Base:
+        def __init__(self, place):
+            self.place = place
+
+    class Mixed(BaseSink, Base):
+        def __init__(self, place):
+            super().__init__(place)
+
+    sink = Mixed("here")
+    sink.after_fork()
+    assert sink.place == "here"
+
+
+def test_a_seed_sink_is_asked_to_begin_anew_if_it_can():
+    """How it was made is unknown; one without the method is left as it is."""
+    calls = []
+
+    class Seed:
+        async def start(self): ...
+        async def stop(self): ...
+        async def send(self, event): ...
+        async def send_batch(self, events): ...
+        async def flush(self): ...
+
+    class Forking(Seed):
+        def after_fork(self):
+            calls.append("after_fork")
+
+    for seed in (Seed(), Forking()):
+        sink = as_sink(seed)
+        sink.after_fork()
+        assert sink._sink is seed
+    assert calls == ["after_fork"]

@@ -17,9 +17,7 @@ SYNC = "normal"
 
 
 @contextmanager
-def contender(
-    directory: Path, capacity: int, sync: Any = SYNC
-) -> Iterator[Contender]:
+def contender(directory: Path, capacity: int, sync: Any = SYNC) -> Iterator[Contender]:
     """Start bizlog with a journal and room for all events; `shutdown` is on the clock."""
     bizlog.configure(
         source="bench",

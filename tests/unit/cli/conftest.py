@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from bizlog import sinks
-from bizlog.sinks import ACCEPTED, BaseSink, Batch, Rejection, SendResult
+from bizlog.cli.entries import EventLine, Place, read_entry
+from bizlog.delivery import locks
+from bizlog.delivery.journal import LaneState
+from bizlog.delivery.sqlite import SqliteJournal
+from bizlog.ledger import Ledger, SinkLedger
+from bizlog.sinks import ACCEPTED, BaseSink, Batch, Record, Rejection, SendResult
 
 HEADER = (
     "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country"
@@ -108,6 +114,58 @@ def read_back() -> Callable[[Path], list[bytes]]:
         return sorted(line for path in paths for line in path.read_bytes().splitlines())
 
     return read
+
+
+def records_of(numbers: Iterable[int]) -> list[Record]:
+    """Make records with these numbers."""
+    found: list[Record] = []
+    for number in numbers:
+        entry = read_entry(event_line(number), Place(Path("made"), number))
+        assert isinstance(entry, EventLine)
+        found.append(entry.record)
+    return found
+
+
+@pytest.fixture
+def make_journal(own_folder: Path) -> Iterator[Callable[..., Path]]:
+    """
+    Leave a journal in the folder `journal`, in runs of 50, as a process would.
+
+    `lanes` says up to where each sink is served; `offered` makes the ledger balance or
+    not; `live` keeps the lock that its process would hold.
+    """
+    held: list[locks.FileLock] = []
+
+    def make(
+        name: str = "j1",
+        numbers: Iterable[int] = range(1, 121),
+        lanes: dict[str, int] | None = None,
+        offered: int | None = None,
+        pid: int = 4711,
+        live: bool = False,
+    ) -> Path:
+        path = own_folder / "journal" / f"{name}.db"
+        path.parent.mkdir(exist_ok=True)
+        journal = SqliteJournal(path, journal_id=name)
+        records = records_of(numbers)
+        for start in range(0, len(records), 50):
+            journal.append(records[start : start + 50])
+        for lane, settled in (lanes or {}).items():
+            journal.seal(lane, LaneState(settled))
+        journal.note("pid", b"%d" % pid)
+        if offered is not None:
+            end = journal.end
+            sink = SinkLedger(offered, 0, 0, {}, 0, end)
+            journal.note("ledger", msgspec.json.encode(Ledger({"file": sink})))
+        journal.close()
+        lock = locks.take(path.with_suffix(".lock"))
+        assert lock is not None
+        held.append(lock) if live else lock.close()
+        return path
+
+    yield make
+    for lock in held:
+        lock.close()
 
 
 class Outlet(BaseSink):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 
 import pytest
 
 from bizlog.cli import conveyor as module
 from bizlog.cli.conveyor import Conveyor
 from bizlog.cli.entries import Place, read_entry
+from bizlog.cli.interrupt import Interruption
 from bizlog.delivery.dead_letters import DeadLetterFolder
 from bizlog.exceptions import ConfigurationError
 from bizlog.testing import ManualClock
@@ -28,18 +28,18 @@ def records(make_event, tmp_path):
 
 
 @pytest.fixture
-def stop():
-    """Say that the command was interrupted."""
-    return threading.Event()
+def interruption():
+    """Count how often the command is interrupted."""
+    return Interruption()
 
 
 @pytest.fixture
-def make(outlet, tmp_path, stop):
+def make(outlet, tmp_path, interruption):
     """Make a conveyor to the outlet."""
 
     def make_it(sink="outlet:", **options):
         letters = DeadLetterFolder(tmp_path / "dead", "p")
-        options = {"journal_id": "replay", "stopped": stop.is_set, **options}
+        options = {"journal_id": "replay", "interruption": interruption, **options}
         return Conveyor(sink, dead_letters=letters, **options)
 
     return make_it
@@ -128,13 +128,15 @@ def test_a_sink_that_cannot_flush_is_told(make, records, outlet):
     assert conveyor.ledger.sinks["outlet"].delivered == 3
 
 
-def test_an_interruption_ends_the_wait(make, records, outlet, stop, monkeypatch):
+def test_an_interruption_ends_the_wait(
+    make, records, outlet, interruption, monkeypatch
+):
     """A sink that never answers holds nobody for ever; what is open stays pending."""
     monkeypatch.setattr(module, "STOP_SECONDS", 0.05)
     conveyor = make()
 
     def never(_):
-        stop.set()
+        interruption.presses += 1
         return asyncio.sleep(3_600)
 
     outlet.answer = never
@@ -145,13 +147,14 @@ def test_an_interruption_ends_the_wait(make, records, outlet, stop, monkeypatch)
     assert conveyor.settled == 0
 
 
-def test_a_pause_ends_when_the_command_is_interrupted(make, stop):
+def test_a_pause_ends_when_the_command_is_interrupted(make, interruption):
     """Neither a short pause nor an interrupted one of an hour takes long."""
 
     async def main():
         async with make() as conveyor:
             await conveyor.pause(0.01)
-            asyncio.get_running_loop().call_later(0.01, stop.set)
+            loop = asyncio.get_running_loop()
+            loop.call_later(0.01, setattr, interruption, "presses", 1)
             await conveyor.pause(3_600)
             await conveyor.pause(-1)
 
@@ -229,3 +232,18 @@ def test_positions_may_begin_anywhere(make, records, outlet):
     assert carry(conveyor, records(1, 10))
     assert [batch.name for batch in outlet.batches] == ["replay-1000-1009"]
     assert conveyor.settled == 1_010
+
+
+def test_a_second_interruption_ends_at_once(make, records, outlet, interruption):
+    """Even while a sink hangs: KeyboardInterrupt, and no event counts as refused."""
+    conveyor = make()
+
+    def hang(_):
+        interruption.presses = 2
+        return asyncio.sleep(3_600)
+
+    outlet.answer = hang
+    with pytest.raises(KeyboardInterrupt):
+        carry(conveyor, records(1, 400))
+    [sink] = conveyor.ledger.sinks.values()
+    assert (sink.pending, sink.dead_lettered) == (400, 0)

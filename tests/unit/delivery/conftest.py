@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import heapq
 import itertools
 import json
 import time
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from bizlog import diagnostics
 from bizlog.delivery.dead_letters import DeadLetterFolder
 from bizlog.delivery.journal import MemoryJournal
 from bizlog.delivery.lane import Lane
@@ -87,6 +89,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self.now
 
     def _run_once(self) -> None:
+        # A timer that was cancelled is no moment to jump to, and none to wait after.
+        while self._scheduled and self._scheduled[0]._cancelled:
+            heapq.heappop(self._scheduled)._scheduled = False
+            self._timer_cancelled_count -= 1
         if not self._ready and self._scheduled:
             self.now = max(self.now, self._scheduled[0]._when)
         super()._run_once()
@@ -191,3 +197,58 @@ def drive(run, folder):
         return run(main())
 
     return drive_it
+
+
+class DiskJournal(MemoryJournal):
+    """A journal as one on disk looks to a lane: it says what outlives the process."""
+
+    durable = True
+
+    def __init__(self, journal_id=None, start=0):
+        super().__init__(journal_id, start)
+        self.kept = None
+        self.silent = False
+        self.error = None
+        self.reads = 0
+        self.is_closed = self.is_removed = False
+        self.appended_at = []
+
+    @property
+    def journaled(self):
+        return self.end if self.kept is None else self.kept
+
+    def read(self, position, max_events, max_bytes):
+        self.reads += 1
+        if self.error:
+            raise self.error
+        return [] if self.silent else super().read(position, max_events, max_bytes)
+
+    def seal(self, lane, state):
+        if self.error:
+            raise self.error
+        super().seal(lane, state)
+
+    def position_at(self, wall_time):
+        return sum(at < wall_time for at in self.appended_at)
+
+    def close(self):
+        self.is_closed = True
+
+    def remove(self):
+        self.is_removed = True
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """Collect what diagnostics are told, without their limit."""
+    messages = []
+    monkeypatch.setattr(
+        diagnostics, "report", lambda _, message: messages.append(message)
+    )
+    return messages
+
+
+@pytest.fixture
+def disk_journal():
+    """Make a journal that passes for one on disk."""
+    return DiskJournal

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing.util
 import os
 import sys
 import threading
 import time
+import types
 
 import pytest
 
@@ -18,6 +20,7 @@ from bizlog.delivery.lane import Lane
 from bizlog.delivery.policy import Batcher
 from bizlog.delivery.pump import Pump
 from bizlog.delivery.queue import FrontQueue
+from bizlog.exceptions import PermanentSinkError
 from bizlog.sinks import Route
 from bizlog.testing import FaultySink, MemorySink
 
@@ -663,7 +666,7 @@ def test_a_part_that_dies_is_told(make_rig, make_records, monkeypatch):
     def fail(*_):
         raise RuntimeError("ours")
 
-    monkeypatch.setattr(rig.lanes[0]._journal, "read", fail)
+    monkeypatch.setattr(rig.lanes[0].live.journal, "read", fail)
     rig.offer(make_records(3))
     assert not rig.engine.flush(0.2)
     monkeypatch.undo()
@@ -761,14 +764,31 @@ def test_shutdown_keeps_its_deadline_with_a_stop_that_hangs(make_rig, make_recor
 
 
 def test_shutdown_with_a_refusing_sink_buries_in_time(make_rig, make_records, letters):
-    """A sink that fails at once does not use the deadline up."""
-    rig = make_rig(FaultySink(fail_calls=None))
+    """A sink that refuses at once does not use the deadline up."""
+    rig = make_rig(FaultySink(fail_calls=None, error=PermanentSinkError("no")))
     rig.offer(make_records(50))
 
     begun = time.monotonic()
     assert rig.engine.shutdown(10)
     assert time.monotonic() - begun < 2.0
     assert len(letters()) == 50
+    assert rig.closed
+
+
+def test_shutdown_with_a_failing_sink_buries_at_the_deadline(
+    make_rig, make_records, letters
+):
+    """It might still come back: its events wait until then, and are kept."""
+    rig = make_rig(FaultySink(fail_calls=None))
+    rig.offer(make_records(50))
+
+    begun = time.monotonic()
+    assert rig.engine.shutdown(0.5) is False
+    assert time.monotonic() - begun < 5.0
+    assert len(letters()) == 50
+    assert {letter["reason"].partition(": ")[2] for letter in letters()} == {
+        "RetryableSinkError: the test says no"
+    }
     assert rig.closed
 
 
@@ -855,6 +875,9 @@ class InOrder(list):
     def discard(self, engine):
         self.remove(engine)
 
+    def add(self, engine):
+        assert engine in self
+
 
 @pytest.fixture
 def only_ours(monkeypatch):
@@ -923,3 +946,80 @@ def test_at_exit_after_shutdown_nothing_happens(make_rig, make_records):
     rig.engine.shutdown(10)
 
     assert rig.engine not in module._running
+
+
+def test_at_exit_no_thread_is_started(make_rig, make_records, only_ours, monkeypatch):
+    """What came too late for a thread is delivered by the exit hook itself."""
+    allow = refuse_threads(monkeypatch, "bizlog")
+    sink = MemorySink()
+    rig = make_rig(sink)
+    rig.offer(make_records(3))
+    allow()
+    monkeypatch.setattr(rig.engine, "_retry_at", 0.0)
+    engines, run = only_ours
+    engines.append(rig.engine)
+
+    run()
+
+    assert our_threads() == []
+    assert len(sink.records) == 3
+    assert module._exits == []
+
+
+def test_at_exit_a_second_ctrl_c_hurries(make_rig, make_records, only_ours, letters):
+    """Each engine still buries what it has; nothing is raised."""
+    one, two = [make_rig(FaultySink(delay=60), shutdown_timeout=60.0) for _ in "12"]
+    engines, run = only_ours
+    for rig in (one, two):
+        rig.offer(make_records(5))
+        assert rig.engine._ready.wait(10)
+        engines.append(rig.engine)
+    until_raised = one.engine._closed.wait
+
+    def interrupted(timeout):
+        one.engine._closed.wait = until_raised
+        raise KeyboardInterrupt
+
+    one.engine._closed.wait = interrupted
+    begun = time.monotonic()
+    run()
+
+    assert time.monotonic() - begun < 5.0
+    assert len(letters()) == 10
+    assert one.closed and two.closed
+
+
+# In other processes
+
+
+def test_a_child_of_multiprocessing_ends_like_others(monkeypatch):
+    """It runs no exit hooks, so bizlog's is registered where it will be heard; once."""
+    registered = []
+    monkeypatch.setattr(module, "_finalized_in", [])
+    process = types.SimpleNamespace(parent_process=lambda: None)
+    monkeypatch.setitem(sys.modules, "multiprocessing.process", process)
+    monkeypatch.setattr(
+        multiprocessing.util,
+        "Finalize",
+        lambda _, call, exitpriority: registered.append((call, exitpriority)),
+    )
+
+    module._exit_with_multiprocessing()
+    assert registered == []
+    process.parent_process = lambda: "somebody"
+    module._exit_with_multiprocessing()
+    module._exit_with_multiprocessing()
+    assert registered == [(module._shut_down_all, module._EXIT_PRIORITY)]
+
+
+def test_what_is_the_parents_is_kept_and_its_journal_forsaken_once(make_rig):
+    """As the fork hook has it: nothing is closed but what `forsake` closes."""
+    calls = []
+    rig = make_rig(MemorySink())
+    rig.engine.pump._journal.forsake = lambda: calls.append("forsake")
+
+    rig.engine.leave_to_parent([])
+    rig.engine.leave_to_parent(["a queue"])
+
+    assert calls == ["forsake"]
+    assert "a queue" in rig.engine._left

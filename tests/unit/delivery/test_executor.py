@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from bizlog.delivery import executor as module
-from bizlog.delivery.executor import DaemonExecutor
+from bizlog.delivery.executor import DaemonExecutor, InlineExecutor
 
 
 @pytest.fixture
@@ -139,3 +139,12 @@ def test_it_serves_an_event_loop(executor):
 
     assert name.startswith("bizlog-blocking")
     assert found[0][4] == ("127.0.0.1", 80)
+
+
+def test_inline_a_call_is_made_at_once():
+    """Where no thread can start, whoever asks makes the call, and gets what it raises."""
+    executor, threads = InlineExecutor(), threading.active_count()
+
+    assert executor.submit(threading.get_ident).result(0) == threading.get_ident()
+    assert isinstance(executor.submit(int, "x").exception(0), ValueError)
+    assert threading.active_count() == threads

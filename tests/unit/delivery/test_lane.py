@@ -12,7 +12,6 @@ from bizlog.exceptions import PermanentSinkError
 from bizlog.sinks import BaseSink, Rejection, Route, SendResult, as_sink
 from bizlog.testing import FaultySink, MemorySink
 
-
 # When it sends
 
 
