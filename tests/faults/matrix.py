@@ -122,7 +122,7 @@ exit status: 0 bizlog met all its targets; 1 it missed one, or a peer is not ins
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the matrix; return the exit status."""
     options = parse(arguments)
-    missing = [name for name in map(why_missing, options.contenders) if name]
+    missing = [line for line in map(why_missing, needed(options)) if line]
     for line in missing:
         print(line, file=sys.stderr)
     cells = run(options)
@@ -212,6 +212,12 @@ def contenders(wanted: str | None) -> list[Contender]:
         if each.name in names
         for file in [files.get(each.name, "")]
     ]
+
+
+def needed(options: argparse.Namespace) -> list[Contender]:
+    """Those contenders that some row of this run puts to the test."""
+    wanted = [ROWS[name] for name in options.rows if name != ORACLE]
+    return [each for each in options.contenders if any(r.takes(each) for r in wanted)]
 
 
 def why_missing(contender: Contender) -> str | None:
