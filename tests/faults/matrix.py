@@ -4,7 +4,7 @@ The fault matrix: bizlog and its peers under the same faults, in one table.
 Each cell is one scenario that one contender is put through: real processes, one
 loopback HTTP sink (`server.py`), real signals. Every contender runs with its defaults.
 bizlog's cells come first, one after the other, since they are judged; then those of the
-peers, two at a time. At the end the oracle puts bizlog through random faults.
+peers, two at a time. Meanwhile the oracle puts bizlog through random faults.
 
 A cell reads `delivered/emitted`, then what came twice, what is kept in dead letters, and
 the seconds from the last emit to the end of the process.
@@ -29,7 +29,7 @@ import oracle
 import ours
 import rows
 from cell import Cell
-from layout import misses, render
+from layout import Cells, misses, render
 from scene import Contender, Scene
 
 CONTENDERS = (
@@ -125,15 +125,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     missing = [line for line in map(why_missing, needed(options)) if line]
     for line in missing:
         print(line, file=sys.stderr)
-    cells = run(options)
+    cells, verdict = run(options)
     table = [name for name in options.rows if name != ORACLE]
     names = [contender.name for contender in options.contenders]
     lines: list[str] = []
     if table and names:
         print(render({name: ROWS[name].about for name in table}, names, cells))
         lines = misses(cells)
-    if ORACLE in options.rows:
-        lines += [f"MISS  oracle: {fault}" for fault in run_oracle(options)]
+    if verdict:
+        print(f"\n{verdict}")
+        lines += [f"MISS  oracle: {fault}" for fault in verdict.faults]
     print("\n".join(["", f"seed {options.seed}", *(lines or ["all targets met"])]))
     if options.json:
         options.json.write_text(as_json(options, cells, lines))
@@ -230,8 +231,12 @@ def why_missing(contender: Contender) -> str | None:
     return None
 
 
-def run(options: argparse.Namespace) -> dict[tuple[str, str], Cell | str]:
-    """Fill the matrix: bizlog alone on the machine, unless in short; then the peers."""
+def run(options: argparse.Namespace) -> tuple[Cells, oracle.Verdict | None]:
+    """
+    Fill the matrix: bizlog's cells, then the peers' with the oracle beside them.
+
+    bizlog is alone on the machine, unless all is in short: its seconds are judged.
+    """
     work = [
         (name, contender)
         for name in options.rows
@@ -241,13 +246,20 @@ def run(options: argparse.Namespace) -> dict[tuple[str, str], Cell | str]:
     ]
     judged = [each for each in work if each[1].ours]
     shown = [each for each in work if not each[1].ours]
-    found: list[Cell | str] = []
-    for part, workers in (judged, 3 if options.quick else 1), (shown, 2):
-        with ThreadPoolExecutor(workers) as pool:
-            found += pool.map(lambda each: fill(options, *each), part)
-    order = {each: number for number, each in enumerate(map(_key, work))}
+    with ThreadPoolExecutor(3 if options.quick else 1) as pool:
+        found = [*pool.map(lambda each: fill(options, *each), judged)]
+    with ThreadPoolExecutor(2) as pool, ThreadPoolExecutor(1) as beside:
+        verdict = beside.submit(consult, options)
+        found += pool.map(lambda each: fill(options, *each), shown)
     results = dict(zip(map(_key, [*judged, *shown]), found, strict=True))
-    return dict(sorted(results.items(), key=lambda each: order[each[0]]))
+    return {key: results[key] for key in map(_key, work)}, verdict.result()
+
+
+def consult(options: argparse.Namespace) -> oracle.Verdict | None:
+    """Ask the oracle, if that is wanted."""
+    if ORACLE not in options.rows:
+        return None
+    return oracle.consult(options.seed, options.oracle_seconds, options.patience)
 
 
 def _key(each: tuple[str, Contender]) -> tuple[str, str]:
@@ -277,16 +289,9 @@ def fill(options: argparse.Namespace, name: str, contender: Contender) -> Cell |
     return cell
 
 
-def run_oracle(options: argparse.Namespace) -> list[str]:
-    """Let the oracle judge bizlog; what it found wrong."""
-    verdict = oracle.consult(options.seed, options.oracle_seconds, options.patience)
-    print(f"\n{verdict}")
-    return verdict.faults
-
-
 def as_json(
     options: argparse.Namespace,
-    cells: dict[tuple[str, str], Cell | str],
+    cells: Cells,
     lines: Iterable[str],
 ) -> str:
     """Write what was found, for later analysis."""
