@@ -32,9 +32,12 @@ from cell import Cell
 from layout import Cells, misses, render
 from scene import Contender, Scene
 
+JOURNAL = Contender(
+    "bizlog-journal", "bizlog_journal.py", "bizlog", ours=True, journal=True
+)
 CONTENDERS = (
     Contender("bizlog", "bizlog_memory.py", "bizlog", ours=True),
-    Contender("bizlog-journal", "bizlog_journal.py", "bizlog", ours=True, journal=True),
+    JOURNAL,
     Contender("segment", "segment_track.py", "segment-analytics-python"),
     Contender("posthog", "posthog_capture.py", "posthog"),
     Contender("rudder", "rudder_track.py", "rudder-sdk-python"),
@@ -259,7 +262,10 @@ def consult(options: argparse.Namespace) -> oracle.Verdict | None:
     """Ask the oracle, if that is wanted."""
     if ORACLE not in options.rows:
         return None
-    return oracle.consult(options.seed, options.oracle_seconds, options.patience)
+    [column] = [each for each in options.contenders if each.journal] or [JOURNAL]
+    return oracle.consult(
+        column, options.seed, options.oracle_seconds, options.patience
+    )
 
 
 def _key(each: tuple[str, Contender]) -> tuple[str, str]:

@@ -101,16 +101,18 @@ class Verdict:
         return "\n".join(lines)
 
 
-def consult(seed: int, seconds: float, patience: float = 1.0) -> Verdict:
+def consult(
+    contender: Contender, seed: int, seconds: float, patience: float
+) -> Verdict:
     """
     Put bizlog through random faults.
 
     Args:
+        contender: bizlog with a journal.
         seed: Where chance begins.
         seconds: How long faults go on; the judgement takes some seconds more.
         patience: What the seconds that are allowed are multiplied by.
     """
-    contender = Contender("bizlog-journal", "bizlog_journal.py", "bizlog", True, True)
     with tempfile.TemporaryDirectory(
         prefix="bizlog-oracle-", ignore_cleanup_errors=True
     ) as folder:
@@ -268,7 +270,7 @@ class Trial:
         self._child.wait_for("flushed", 90 * patience)
         self._account(self._child.report)
         accepted = self._accepted()
-        self._sink.wait_for(lambda: not self._missing(accepted), 20 * patience)
+        self._sink.wait_for(lambda: not self._missing(accepted), 15 * patience)
         self._child.release()
         outcome = self._child.finish(30 * patience)
         self._verdict.expect(
