@@ -34,6 +34,7 @@ from bizlog.delivery.engine import Engine
 from bizlog.delivery.policy import reason_of
 from bizlog.delivery.queue import FrontQueue, Overflow
 from bizlog.delivery.receipts import (
+    CLOSED,
     QUEUE_FULL,
     Level,
     Receipt,
@@ -106,6 +107,7 @@ if TYPE_CHECKING:
         journal_max_age: float | None
         handle_sigterm: bool | None
         dead_letters: str | None
+        dead_letters_max_bytes: int | None
         development: bool | None
         disabled: bool | None
         strict: bool | None
@@ -196,7 +198,9 @@ class BusinessTelemetryClient:
             wake=self._wake,
         )
         self._dead_letters = DeadLetterFolder(
-            settings.dead_letters, self.chain.producer_id
+            settings.dead_letters,
+            self.chain.producer_id,
+            settings.dead_letters_max_bytes,
         )
         self._receipts = Receipts()
         self._queue.on_drop = self._receipts.note_dropped
@@ -442,7 +446,8 @@ class BusinessTelemetryClient:
                 tell(wait)
             taken = self._queue.offer(record)
             if not taken:
-                self._receipts.lose(record.event_id, QUEUE_FULL)
+                reason = CLOSED if self._queue.closed else QUEUE_FULL
+                self._receipts.lose(record.event_id, reason)
             return taken
 
         return offer
@@ -488,6 +493,7 @@ class BusinessTelemetryClient:
             if not waits:
                 return Receipt(None, confirmed=False, reason="it was refused")
             wait = waits[0]
+        self._receipts.hurried = True
         self._queue.nudge()
         answer = asyncio.wrap_future(wait.ask(level, quorum))
         with suppress(TimeoutError):

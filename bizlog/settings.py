@@ -61,6 +61,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         handle_sigterm: Deliver at SIGTERM, before the handler that is there is called;
             for processes that no server ends. Only the main thread can set it up.
         dead_letters: Folder for what cannot be delivered.
+        dead_letters_max_bytes: Most bytes that its files may take together.
         journal: Folder in which accepted events outlive the process; None keeps them
             in memory.
         journal_sync: `normal`: what is in the journal survives the death of the
@@ -102,6 +103,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     journal_max_age: Annotated[float, msgspec.Meta(gt=0)] | None = None
     handle_sigterm: bool = False
     dead_letters: Annotated[str, msgspec.Meta(min_length=1)] = "./bizlog-dead-letters"
+    dead_letters_max_bytes: Count = 1024 * 1024 * 1024
     development: bool = False
     disabled: bool = False
     strict: bool = False
@@ -135,6 +137,7 @@ _EXPECTED = {
     "journal_max_age": "seconds, more than 0",
     "handle_sigterm": "true or false",
     "dead_letters": "a folder",
+    "dead_letters_max_bytes": "a whole number of bytes, at least 1",
     "development": "true or false",
     "disabled": "true or false",
     "strict": "true or false",

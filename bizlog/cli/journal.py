@@ -34,8 +34,8 @@ examples:
   bizlog journal drain ./journal --sink https://collector.example/events/batch
   bizlog journal drain ./journal --lane file --sink file:./bizlog-events
 
-exit codes: 0 all is well; 1 a journal is quarantined or not drained (the output says
-which); 2 could not start; 130 ended by Ctrl-C
+exit codes: 0 all is well; 1 a journal is quarantined or not drained, or events were
+refused (the output says which); 2 could not start; 130 ended by Ctrl-C
 """
 DRAIN = """\
 Deliver to one sink what is pending in the journals of dead processes, and remove each

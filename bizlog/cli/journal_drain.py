@@ -187,15 +187,17 @@ class Drain:
         )
 
     def _print(self, removed: int, orphans: int) -> None:
-        if self._ledgers:
-            print(Ledger({self._name: _total(self._ledgers)}))
-        print(f"{removed:,} of {counted(orphans, 'orphan')} drained and removed")
-        if self._complaints:
-            print(*self._complaints, sep="\n", file=sys.stderr)
         sink = _total(self._ledgers)
+        if self._ledgers:
+            print(Ledger({self._name: sink}))
+        print(f"{removed:,} of {counted(orphans, 'orphan')} drained and removed")
         if sink.dead_lettered:
             refused = counted(sink.dead_lettered, "event")
-            print(f"{refused} refused: they are in {self._letters.path}")
+            self._complaints.append(
+                f"{refused} refused: they are in {self._letters.path}"
+            )
+        if self._complaints:
+            print(*self._complaints, sep="\n", file=sys.stderr)
 
 
 class _Cursor:

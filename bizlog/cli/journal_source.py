@@ -9,7 +9,7 @@ because every sink has it, is passed over.
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, TypeAlias
 
 from bizlog.cli.entries import BadLine, Place, read_entry
@@ -53,8 +53,9 @@ class JournalSource:
         self.path = path
         self.damage: str | None = None
         self._done = 0.0
-        files = [path, path.with_name(f"{path.name}-wal")]
-        found = [file.stat() for file in files if file.exists()]
+        found = [path.stat()]
+        with suppress(FileNotFoundError):
+            found.append(path.with_name(f"{path.name}-wal").stat())
         self.size = sum(each.st_size for each in found)
         self.modified = max(each.st_mtime_ns for each in found)
 

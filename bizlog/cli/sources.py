@@ -162,8 +162,14 @@ class Sources:
 
 
 def _source(path: Path) -> Source:
-    if first_bytes(path) != SQLITE_MAGIC:
-        return LineSource(path)
+    magic = first_bytes(path)
+    try:
+        return _journal(path) if magic == SQLITE_MAGIC else LineSource(path)
+    except OSError as error:  # gone since the look at it
+        raise CommandError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _journal(path: Path) -> Source:
     from bizlog.cli.journal_source import JournalSource  # noqa: PLC0415  # loads sqlite3
 
     return JournalSource(path)

@@ -175,7 +175,8 @@ class _Compiler:
         value = self._constant(node)
         if isinstance(value, bool) or not isinstance(value, int | Decimal):
             raise self._error_at(node, "'-' needs a number")
-        return -value
+        # Unary minus would round a decimal to 28 digits.
+        return value.copy_negate() if isinstance(value, Decimal) else -value
 
 
 def _step(value: Any, key: str | int) -> Any:

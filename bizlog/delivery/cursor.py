@@ -13,6 +13,7 @@ before an older one keeps its seal until that one is settled, too: seals leave n
 from __future__ import annotations
 
 from collections import deque
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from bizlog import diagnostics
@@ -53,6 +54,7 @@ class Cursor:
         self._sealed_before = deque(last for last in state.seals if last >= self.next)
         self._sealed: dict[int, int] = {}
         self._settled_early: set[int] = set()
+        self._given_up: set[int] = set()
         self._flying_events = 0
         self._end: int | None = None
         self.save()  # a sink that the journal does not know would start at its end
@@ -111,6 +113,7 @@ class Cursor:
         while (first := self.settled) in self._settled_early:
             self._settled_early.remove(first)
             del self._sealed[first]
+            self._given_up.discard(first)
         self._is_saved = False
 
     def skip_to(self, position: int) -> int:
@@ -126,9 +129,20 @@ class Cursor:
     def skip(self, events: int) -> list[Record]:
         """Give up so many records that are not sealed; returns them."""
         given_up = self._read(events, ANY_SIZE)
+        if given_up and self._sealed:
+            self._pass_over(self.next + len(given_up) - 1)
         self.next += len(given_up)
         self._is_saved = False
         return given_up
+
+    def _pass_over(self, last: int) -> None:
+        """Note what is given up behind a batch that is not settled, runs as one."""
+        first = next(reversed(self._sealed))
+        if first not in self._given_up:
+            first = self.next
+            self._given_up.add(first)
+            self._settled_early.add(first)
+        self._sealed[first] = last
 
     def end_at(self, position: int) -> list[Record]:
         """
@@ -139,7 +153,7 @@ class Cursor:
         """
         stop, before = self._stop, self.next
         self.next = max(before, min(position, stop))
-        given_up = self.skip(self.waiting) if self.waiting else []
+        given_up = self._read(self.waiting, ANY_SIZE) if self.waiting else []
         self.next, self._end = before, stop - len(given_up)
         return given_up
 
@@ -156,13 +170,18 @@ class Cursor:
             return []
 
     def _write(self) -> None:
-        seals = (*self._sealed.values(), *self._sealed_before)
         self._is_saved = True
         try:
-            self.journal.seal(self._lane, LaneState(self.settled, seals))
+            self.journal.seal(self._lane, LaneState(self.settled, self._seals()))
         except JournalError as error:
             # It is sent all the same: after a crash it might go under another name.
             _report(error)
+
+    def _seals(self) -> tuple[int, ...]:
+        # What was given up is no batch: a crash may rename the few that stand behind.
+        sealed = takewhile(lambda first: first not in self._given_up, self._sealed)
+        seals = tuple(self._sealed[first] for first in sealed)
+        return seals if self._given_up else (*seals, *self._sealed_before)
 
 
 def _report(error: JournalError) -> None:

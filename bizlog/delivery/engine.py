@@ -130,6 +130,8 @@ class Engine:
     # Starting
 
     def _start(self) -> None:
+        if self._closed.is_set():
+            return  # nothing would end the thread
         if self._retry_at and time.monotonic() < self._retry_at:
             self._queue.awake = False
             return
@@ -179,6 +181,8 @@ class Engine:
 
     def _open_loop(self, executor: ThreadPoolExecutor) -> asyncio.AbstractEventLoop:
         loop = new_loop()
+        # In the host's debug mode asyncio would tell the host of sinks that are slow.
+        loop.set_debug(enabled=False)
         loop.set_default_executor(executor)
         loop.set_exception_handler(_report_fault)
         self._main = loop.create_task(self._course.run())

@@ -58,17 +58,18 @@ class Inheritance:
     def look(self) -> None:
         """Take over what is free now."""
         for journal in self._adopt():
-            states, fresh = self._states_in(journal), self._fresh_in(journal)
-            for lane in self._lanes:
-                lane.adopt(journal, states.pop(lane.name, None), fresh)
-            strangers = {
-                name: state
-                for name, state in states.items()
-                if state.settled < journal.end
-            }
-            self._journals.append((journal, strangers))
-            _report_strangers(journal, strangers)
+            self._hand_out(journal)
         self.release()
+
+    def _hand_out(self, journal: Heirloom) -> None:
+        states, fresh = self._states_in(journal), self._fresh_in(journal)
+        for lane in self._lanes:
+            lane.adopt(journal, states.pop(lane.name, None), fresh)
+        strangers = {
+            name: state for name, state in states.items() if state.settled < journal.end
+        }
+        self._journals.append((journal, strangers))
+        _report_strangers(journal, strangers)
 
     def _states_in(self, journal: Heirloom) -> dict[str, LaneState]:
         # Without any lane in it, its process died before it could write them down.

@@ -51,8 +51,6 @@ class Journal(Protocol):
 
     Attributes:
         journal_id: Names the log; part of every batch's name.
-        start: Position of the first record that is still there.
-        end: Position behind the last record.
     """
 
     journal_id: str

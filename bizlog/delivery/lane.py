@@ -184,6 +184,7 @@ class Lane:
         self._started = False
         self._starting = asyncio.Lock()
         self._flush_to = 0
+        self._due_to = 0
         self._flush_waiters: list[asyncio.Future[bool]] = []
         self.abandoned = False
         self.not_routed = 0
@@ -270,6 +271,11 @@ class Lane:
         self._changed.set()
         return await waiter
 
+    def hasten(self, events: int) -> None:
+        """Send what gathers now, and so many events that come next, without delay."""
+        self._due_to = self.live.journal.end + events
+        self._changed.set()
+
     def hurry(self) -> None:
         """Cut short the waits after failures: the end is near."""
         for flight in self._flights:
@@ -284,14 +290,20 @@ class Lane:
                 if not self.abandoned and (flight := self._take_off()):
                     await self._send_off(flight)
         finally:
-            for task in self._tasks:
-                task.cancel()
+            await self._end_flights()
 
     async def _send_off(self, flight: _Flight) -> None:
         if self._most_flights == 1:
             await self._fly(flight)
         else:
             self._fly_beside(flight)
+
+    async def _end_flights(self) -> None:
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=2 * CANCEL_SECONDS)
 
     async def stop(self) -> None:
         """Stop the sink; called after `run` has ended."""
@@ -333,7 +345,7 @@ class Lane:
             return None
         now = self._clock()
         wait = self.batcher.due_in(now)
-        if self.live.next < self._flush_to:
+        if self.live.next < max(self._flush_to, self._due_to):
             wait = 0.0
         return wait if wait is None else max(wait, self.live.ask_at - now)
 
@@ -388,12 +400,12 @@ class Lane:
     def _take_off(self) -> _Flight | None:
         cursor = self._next_cursor()
         whole = cursor.seal(self._sink.max_events, self._sink.max_bytes)
-        if cursor is self.live:
-            records = whole.records if whole else ()
-            self.batcher.remove(len(records), _size(records), self._clock())
         if whole is None:
             cursor.ask_at = self._clock() + ASK_AGAIN_SECONDS
             return None
+        if cursor is self.live:
+            size = _size(whole.records)
+            self.batcher.remove(len(whole.records), size, self._clock())
         sound = self._sound(whole)
         batch, astray = self._routed(sound)
         delivery = Delivery(
@@ -454,6 +466,8 @@ class Lane:
     async def _fly(self, flight: _Flight) -> None:
         delivery = flight.delivery
         delivery.expire(self._clock())
+        if delivery.done:
+            await asyncio.sleep(0)  # a backlog of others' events leaves others a turn
         while not delivery.done:
             await self._until_turn(flight)
             if self.abandoned:
@@ -462,10 +476,14 @@ class Lane:
             if self.abandoned:
                 return
             self._learn(flight, answer)
-        await self._settle(flight)
+        if not self.abandoned:
+            await self._settle(flight)
 
     async def _until_turn(self, flight: _Flight) -> None:
-        while (wait := self._turn_in(flight)) is None or wait > 0:
+        while not self.abandoned:
+            wait = self._turn_in(flight)
+            if wait is not None and wait <= 0:
+                return
             self._turn.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait):
@@ -706,13 +724,10 @@ class Lane:
             waiting: Records that no journal holds.
             reason: Why they were not delivered.
         """
-        self.abandoned = True
-        kept = self.live.journal.journaled
-        for flight in [f for f in self._flights if f.cursor is self.live]:
-            # One whose letters are being written is settled, kept or not.
-            if flight.whole.last >= kept or flight.burial:
-                self._bury_flight(flight, reason)
-        own = self._leave_out([*self.live.end_at(kept), *waiting])
+        if not self.abandoned:
+            self.abandoned = True
+            waiting = [*self._abandon_live(reason), *waiting]
+        own = self._leave_out(waiting)
         refused = _all_refused(own, reason, "shutdown", attempts=0)
         batch = Batch("", 0, 0, own)
         burial = _Burial(
@@ -721,8 +736,19 @@ class Lane:
         burial.write()
         self._count_buried(burial, refused)
         self._tell_buried(burial)
+
+    def _abandon_live(self, reason: str) -> list[Record]:
+        """Bury what is under way and not kept; returns what waits and is not kept."""
+        kept = self.live.journal.journaled
+        for flight in tuple(self._flights):
+            is_kept = flight.cursor is not self.live or flight.whole.last < kept
+            # One whose letters are being written is settled, kept or not.
+            if flight.burial or not is_kept:
+                self._bury_flight(flight, reason)
+        waiting = self.live.end_at(kept)
         self._arrivals.clear()
         self._save()
+        return waiting
 
     def _bury_flight(self, flight: _Flight, reason: str) -> None:
         if flight.burial is None:

@@ -66,8 +66,10 @@ class FileLock:
 
     def close(self) -> None:
         """Close the descriptor: in a forked child, the lock stays the parent's."""
+        # Once: the number may be another file's by then.
+        descriptor, self._descriptor = self._descriptor, -1
         with suppress(OSError):
-            os.close(self._descriptor)
+            os.close(descriptor)
 
 
 def take(path: Path) -> FileLock | None:

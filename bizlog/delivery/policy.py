@@ -329,7 +329,7 @@ class Delivery:
         lifetime: float | None = None,
     ) -> None:
         self._events = events
-        self._todo = [Part(range(events))] if events else []
+        self._todo: list[Part] = [Part(range(events))] if events else []
         self._attempts = [0] * events
         self._backoff = backoff
         self._arrivals = arrivals
@@ -504,7 +504,8 @@ class Delivery:
             reason=f"not delivered within {self._lifetime:g} s: {self._last.reason}",
             error_type="deadline",
         )
-        parts, self._todo = self._todo, []
+        parts = self._todo.copy()
+        self._todo.clear()
         for part in parts:
             alive = [index for index in part.indices if index >= first]
             dead = [index for index in part.indices if index < first]

@@ -89,6 +89,7 @@ class Pump:
         self._wakeup = asyncio.Event()
         self._progress = asyncio.Event()
         self._burying = asyncio.Lock()
+        self._abandoned = False
         self.rejected = RefusedLetters(REJECTED_LETTERS, max_bytes)
 
     def wake(self) -> None:
@@ -106,19 +107,21 @@ class Pump:
 
     async def _tend(self) -> None:
         assert self._keeper is not None
-        while True:
+        while not self._abandoned:
             try:
                 self._keeper.tend()
-            except Exception as error:  # noqa: BLE001  # the next second may go well
-                diagnostics.report("journal", f"not tended: {describe_error(error)}")
+            except Exception as error:  # noqa: BLE001  # events flow all the same
+                what = "the journal could not be looked after"
+                diagnostics.report("journal", f"{what}: {describe_error(error)}")
             self._tell_journaled()  # the disk may be back
             self._wakeup.set()  # there may be room again
             await asyncio.sleep(TEND_SECONDS)
 
     async def _pump(self) -> None:
-        while True:
+        while not self._abandoned:
             self._queue.hurried = False
             self._wakeup.clear()
+            self._hasten()
             moved = self._move()
             await self._bury_rejected()
             if moved and self._is_far_ahead():
@@ -147,6 +150,13 @@ class Pump:
                     self._progress.clear()
                     await self._progress.wait()
 
+    def _hasten(self) -> None:
+        """Have the lanes send at once what somebody waits for."""
+        if self._receipts is not None and self._receipts.hurried:
+            self._receipts.hurried = False
+            for lane in self.lanes:
+                lane.hasten(len(self._queue))
+
     async def _gather(self) -> None:
         # Not wait_for: on 3.11 it swallows a cancellation that meets a wake-up.
         with suppress(TimeoutError):
@@ -159,7 +169,8 @@ class Pump:
             # Clear the flag, then look again: a record offered in between found the
             # flag set and woke nobody.
             self._queue.awake = False
-            if len(self._queue) or self.rejected:
+            hurried = self._receipts is not None and self._receipts.hurried
+            if len(self._queue) or self.rejected or hurried:
                 self._queue.awake = True
                 return
         await self._wakeup.wait()
@@ -283,9 +294,10 @@ class Pump:
         End with everything that is left; the deadline has passed.
 
         What a journal on disk keeps stays there; all else goes to the dead letters.
+        A caller's thread may do it where bizlog's is stuck, and that one again later.
         """
         waiting = self._queue.take(1 << 62)
-        if waiting and self._keeper is not None:
+        if waiting and self._keeper is not None and not self._abandoned:
             self._take_in(waiting)
             waiting = []
         for lane in self.lanes:
@@ -296,8 +308,9 @@ class Pump:
                 self._dead_letters.write(letters)
             except OSError as error:
                 self._report_lost(len(letters), error)
-        if self._keeper is not None:
+        if self._keeper is not None and not self._abandoned:
             self._keeper.close(min(lane.settled for lane in self.lanes))
+        self._abandoned = True
 
     def leave_to_parent(self) -> None:
         """Let go, in a forked child, of what its parent keeps on disk."""

@@ -119,7 +119,7 @@ class FrontQueue:
 
     def nudge(self) -> None:
         """Have the pump look, though no record was offered."""
-        if not self.awake:
+        if not self.awake and not self.closed:  # else: shutdown looks, or has looked
             self.awake = True
             self._wake()
 

@@ -42,6 +42,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 PENDING = Outcome("pending")
 QUEUE_FULL = "the queue was full"
+CLOSED = "bizlog is shut down"
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -136,6 +137,7 @@ class Receipts:
 
     Attributes:
         expected: The waits that are not settled, by event id.
+        hurried: Somebody waits now: what gathers need not wait for company.
     """
 
     def __init__(self, sinks: Sequence[str] = ()) -> None:
@@ -143,6 +145,7 @@ class Receipts:
         self.expected: dict[str, Wait] = {}
         self._appended: list[Wait] = []
         self._dropped: deque[str] = deque()
+        self.hurried = False
 
     def expect(self, event_id: str) -> Wait:
         """Wait for an event that is about to be offered."""

@@ -55,7 +55,7 @@ class _Target:
             self._client.flush_sync(self._timeout)
 
     async def flush_apart(self) -> None:
-        await asyncio.to_thread(self.flush)
+        await _apart(self.flush)
 
     def _shutdown(self) -> None:
         if self._client is None:
@@ -64,7 +64,15 @@ class _Target:
             self._client.shutdown_sync()
 
     async def shutdown_apart(self) -> None:
-        await asyncio.to_thread(self._shutdown)
+        await _apart(self._shutdown)
+
+
+async def _apart(call: Callable[[], None]) -> None:
+    """Make a call that waits without holding up the event loop."""
+    try:
+        await asyncio.to_thread(call)
+    except RuntimeError:  # no thread can start: neither the call nor its caller fails
+        call()
 
 
 @overload

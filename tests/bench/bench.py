@@ -33,8 +33,9 @@ What bizlog adds is judged against `by_hand`, which writes the same event: the l
 0.75 x was set where a floor had measured 4.25 x OpenTelemetry, which is what `by_hand`
 reaches here and the bare floor exceeds more than three times.
 
-Further sections: the time of `import bizlog` beside `import structlog`, in turn; and
-bizlog alone with more events, more threads and less room, which `scaling.py` describes.
+Further sections: the time of `import bizlog` beside `import structlog`, in turn; bizlog
+alone with more events, more threads and less room, which `scaling.py` describes; and
+what its journal does beside a dead sink and after a death, which `durability.py` does.
 """
 
 from __future__ import annotations
@@ -48,12 +49,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from durability import (
+    Stretch,
+    courses,
+    durability_table,
+    in_rounds,
+    judge_arrivals,
+    judge_durability,
+)
 from layout import Section, render_markdown, render_text
 from machine import describe_machine
 from processes import (
     HERE,
     ChildError,
     measure_contender,
+    measure_course,
     measure_scenario,
     time_import,
 )
@@ -74,7 +84,7 @@ from scaling import Outcome, judge_counts, judge_scaling, scaling_table, scenari
 T = TypeVar("T")
 
 IMPORTS = (IMPORT_TARGET.contender, IMPORT_TARGET.base)
-SECTIONS = ("imports", "scaling")
+SECTIONS = ("imports", "scaling", "durability")
 
 CONTENDERS: dict[str, tuple[str, str]] = {  # name: file, distribution
     "bizlog": ("bizlog_file.py", "bizlog"),
@@ -133,6 +143,7 @@ class Results:
     contenders: Runs[Measurement]
     imports: Runs[float]
     scaling: Runs[Outcome]
+    durability: Runs[dict[str, Stretch]]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -242,6 +253,17 @@ def run(options: argparse.Namespace) -> Results:
             },
             lambda one: f"{one.rate:,.0f} events/s",
         ),
+        durability=run_rounds(
+            options.rounds,
+            {
+                name: partial(measure_course, course)
+                for name, course in courses(options.events).items()
+                if "durability" in options.sections
+            },
+            lambda found: ", ".join(
+                f"{name} {one.seconds:.2f} s" for name, one in found.items()
+            ),
+        ),
     )
 
 
@@ -304,6 +326,8 @@ def lay_out(options: argparse.Namespace, results: Results) -> list[Section]:
         sections.append(lay_out_imports(options, results.imports))
     if "scaling" in options.sections:
         sections.append(lay_out_scaling(options, results.scaling))
+    if "durability" in options.sections:
+        sections.append(lay_out_durability(options, results.durability))
     return sections
 
 
@@ -334,6 +358,16 @@ def lay_out_scaling(options: argparse.Namespace, runs: Runs[Outcome]) -> Section
     verdicts = if_judged(options, judge_scaling(runs.rounds))
     verdicts += judge_counts(runs.rounds)
     return Section(scaling_table(runs.rounds), excuses(runs), verdicts)
+
+
+def lay_out_durability(
+    options: argparse.Namespace, runs: Runs[dict[str, Stretch]]
+) -> Section:
+    """Lay out what a journal does."""
+    rounds = in_rounds(runs.rounds)
+    verdicts = if_judged(options, judge_durability(rounds))
+    verdicts += judge_arrivals(rounds)
+    return Section(durability_table(rounds), excuses(runs), verdicts)
 
 
 def if_judged(options: argparse.Namespace, verdicts: list[Verdict]) -> list[Verdict]:

@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 from memory import peak_rss
-from scenario import send
+from scenario import in_context, send
 from workload import EVENT, make_event
 
 import bizlog
@@ -46,8 +46,13 @@ def fill(directory: Path, events: int) -> dict[str, Any]:
     )
     start = perf_counter()
     send(range(events - 1))
-    last = client.confirm(EVENT, level="journal", timeout=60.0, **make_event(events))
-    assert asyncio.run(last).journaled
+    with in_context():
+        last = client.confirm(
+            EVENT, level="journal", timeout=60.0, **make_event(events)
+        )
+        receipt = asyncio.run(last)
+    if not receipt.journaled:
+        raise SystemExit(f"not in the journal after a minute: {receipt}")
     return {"seconds": perf_counter() - start, "rss_bytes": peak_rss()}
 
 

@@ -13,10 +13,12 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from arrivals import count_events
+from durability import Course, Stretch
 from report import Measurement
-from scaling import Outcome, Scenario
+from scaling import WARM_UP, Outcome, Scenario
 
 HERE = Path(__file__).resolve().parent
 CHILD_TIMEOUT = 900  # seconds; the slowest peer needs 30 for 100,000 events
@@ -63,6 +65,56 @@ def measure_scenario(scenario: Scenario) -> Outcome:
         count = count_events(out)
     return Outcome(
         scenario, arrived=count.delivered, duplicates=count.duplicates, **answer
+    )
+
+
+def measure_course(course: Course) -> dict[str, Stretch]:
+    """
+    Run one course; what was timed of it, by name.
+
+    Raises:
+        ChildError: A process of it raised, or took too long.
+    """
+    with tempfile.TemporaryDirectory(prefix="bizlog-bench-") as directory:
+        measure = _measure_backlog if course.sinks == "backlog" else _measure_beside
+        return measure(course, directory)
+
+
+def _measure_beside(course: Course, directory: str) -> dict[str, Stretch]:
+    arguments = [course.events, course.sinks, course.journal]
+    answer = _run_child("beside.py", directory, *arguments)
+    name = course.sinks if course.journal == "memory" else f"{course.sinks}_journal"
+    return {name: _delivered(course, directory, warm_up=WARM_UP, **answer)}
+
+
+def _measure_backlog(course: Course, directory: str) -> dict[str, Stretch]:
+    filled = _run_child("drain.py", directory, course.events, "fill")
+    drained = _run_child("drain.py", directory, course.events, "drain")
+    first = {"seconds": drained.pop("first"), "rss_bytes": drained["rss_bytes"]}
+    return {
+        "fill": Stretch(course.events, **filled),
+        "first": Stretch(course.events, **first),
+        "drain": _delivered(course, directory, **drained),
+    }
+
+
+def _run_child(script: str, directory: str, *arguments: object) -> dict[str, Any]:
+    command = [HERE / script, Path(directory, "run"), *arguments]
+    answer: dict[str, Any] = json.loads(
+        run_python(*map(str, command), directory=directory)
+    )
+    return answer
+
+
+def _delivered(
+    course: Course, directory: str, *, warm_up: int = 0, **answer: Any
+) -> Stretch:
+    count = count_events(Path(directory, "run", "out"))
+    return Stretch(
+        course.events,
+        arrived=count.delivered - warm_up,
+        duplicates=count.duplicates,
+        **answer,
     )
 
 

@@ -405,6 +405,24 @@ assert wait_for(child) == 0
     assert counts(tmp_path) == {"parent": 1, "flushed": 100, "ended": 100}
 
 
+def test_sigterm_reaches_a_child_for_itself(tmp_path: Path) -> None:
+    """With `handle_sigterm` a child that is terminated delivers its own, and only that."""
+    script = """
+configure(handle_sigterm=True)
+log.info("product.viewed", product_id="parent")
+assert bizlog.flush()
+child = os.fork()
+if not child:
+    for _ in range(100): log.info("product.viewed", product_id="child")
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(600)
+assert wait_for(child) == -signal.SIGTERM
+log.info("product.viewed", product_id="parent")
+"""
+    run(tmp_path, script)
+    assert counts(tmp_path) == {"parent": 2, "child": 100}
+
+
 def test_captured_events_go_on_being_captured_in_a_child(tmp_path: Path) -> None:
     """Under `capture_events` a child captures for itself, and delivers nothing."""
     script = """

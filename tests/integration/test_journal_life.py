@@ -364,3 +364,13 @@ def test_a_network_file_system_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(mounts, "file_system", lambda _: "nfs4")
     with pytest.raises(bizlog.ConfigurationError, match="nfs4"):
         bizlog.configure(source="t", sinks=[MemorySink()], journal="journal")
+
+
+def test_dead_letters_have_a_limit() -> None:
+    """Beyond `dead_letters_max_bytes` they are dropped{dead_letters_failed}."""
+    bizlog.configure(source="t", sinks=[Down()], dead_letters_max_bytes=1_000)
+    emit(20)
+    assert not bizlog.shutdown(timeout=0.2)
+    ledger = bizlog.ledger().sinks["memory"]
+    assert ledger.dropped == {"dead_letters_failed": 20} and ledger.closed
+    assert letters() == []

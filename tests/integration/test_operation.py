@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -159,6 +160,59 @@ def test_ctrl_c_and_the_same_command_again(folder):
     assert f"going on after {sent:,} events" in done.stderr
     assert lines_in(folder / "again") == lines_in(folder / "events")
     assert not list(folder.glob(".bizlog-replay-*"))
+
+
+def test_a_replay_of_dead_letters_that_is_killed_loses_none(tmp_path):
+    """Killed at any moment, again and again: each letter is left or was delivered."""
+    letters = tmp_path / "dead" / "dead-letters-p.jsonl"
+    letters.parent.mkdir()
+    ids = [f"id-{number}" for number in range(20_000)]
+    letters.write_text("".join(map(letter_of, ids)))
+    words = ["dead-letters", "replay", "dead", "--sink", "file:again?partition=flat"]
+    # A start takes about a third of a second here, the whole replay a second.
+    for seconds in (0.3, 0.4, 0.5, 0.65, 0.8, 1.0):
+        child = subprocess.Popen(
+            [sys.executable, "-m", "bizlog.cli", *words],
+            cwd=tmp_path,
+            env=environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(seconds)
+        child.kill()
+        child.wait()
+        assert {*delivered(tmp_path / "again"), *left(letters.parent)} == set(ids)
+    bizlog(tmp_path, *words)
+    assert left(letters.parent) == []
+    assert set(delivered(tmp_path / "again")) == set(ids)
+
+
+def letter_of(event_id):
+    """Write a dead letter."""
+    event = {"event_id": event_id, "event_type": "a.b", "event_time": "2026-11-23"}
+    times = {"first_at": "", "last_at": "", "attempts": 1, "path": None}
+    letter = {"reason": "no", "sink": "x", "event_id": event_id, "record": event}
+    return json.dumps({**letter, **times}) + "\n"
+
+
+def delivered(folder):
+    """Read the ids that have reached a file, finished or not."""
+    return [
+        json.loads(line)["event_id"]
+        for path in folder.rglob("*.jsonl*")
+        for line in path.read_bytes().splitlines()
+        if line.endswith(b"}")
+    ]
+
+
+def left(folder):
+    """Read the ids of the letters that are left."""
+    return [
+        json.loads(line)["event_id"]
+        for path in folder.glob("dead-letters-*.jsonl")
+        for line in path.read_bytes().splitlines()
+    ]
 
 
 def test_a_journal_of_a_dead_process(folder):

@@ -31,13 +31,15 @@ log = bizlog.get_logger()
 """
 
 
-def run(folder: Path, script: str, timeout: float = 30) -> tuple[int, str, float]:
+def run(
+    folder: Path, script: str, timeout: float = 30, options: tuple[str, ...] = ()
+) -> tuple[int, str, float]:
     """Run a script to its end in a folder; exit code, stderr, seconds."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("BIZLOG_")}
     environment["PYTHONPATH"] = os.pathsep.join((str(ROOT), str(ROOT / "handlers")))
     begun = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", SETUP + script],
+        [sys.executable, *options, "-W", "error", "-c", SETUP + script],
         cwd=folder,
         env=environment,
         capture_output=True,
@@ -190,6 +192,14 @@ async def emit(flush=False, shutdown=False):
 """
     assert run(tmp_path, script)[:2] == (0, "")
     assert len(events(tmp_path)) == 100 * loops.count("emit(")
+
+
+def test_in_pythons_development_mode_nothing_is_said(tmp_path: Path) -> None:
+    """No file, socket or loop is left open, and asyncio's debug mode stays the host's."""
+    script = EMIT + "bizlog.flush(); log.info('product.viewed')"
+    code, said, _ = run(tmp_path, script, options=("-X", "dev"))
+    assert (code, said) == (0, "")
+    assert len(events(tmp_path)) == 1001
 
 
 def test_events_after_shutdown_are_counted_and_nothing_else(tmp_path: Path) -> None:

@@ -97,7 +97,8 @@ def test_a_signal_handler_in_the_middle_of_an_emit(client):
     ledger = client.ledger().sinks["memory"]
     assert ledger.offered == 33_000 + len(fired)
     assert ledger.balanced
-    assert set(ledger.dropped) <= {"queue_full"}
+    # On a loaded machine a handler may be interrupted by the next one, more than once.
+    assert set(ledger.dropped) <= {"queue_full", "reentrant"}
 
 
 def test_a_repr_that_emits_itself_ends(client):

@@ -330,7 +330,7 @@ class DurableMachine(JournalMachine):
                         assert journal._disk.lanes() == self.seals
 
 
-STEPS = settings(max_examples=50, deadline=None, stateful_step_count=50)
+STEPS = settings(max_examples=30, deadline=None, stateful_step_count=50)
 TestMemory = MemoryMachine.TestCase
 TestMemory.settings = STEPS
 TestSqlite = SqliteMachine.TestCase

@@ -175,9 +175,9 @@ def test_refused_events_go_to_the_dead_letters(
     """They are settled all the same, and the file is removed."""
     path = make_journal("j1", numbers=range(1, 4))
     outlet.refused = {json.loads(make_event(2))["event_id"]}
-    assert drain("--dead-letters", "mine") == 0
+    assert drain("--dead-letters", "mine") == 1
     [letters] = Path("mine").iterdir()
-    assert f"1 event refused: they are in {letters}" in capsys.readouterr().out
+    assert f"1 event refused: they are in {letters}" in capsys.readouterr().err
     assert not path.exists()
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bizlog.cli import sources as module
 from bizlog.cli.entries import BadLine, EventLine, LetterLine
 from bizlog.cli.errors import CommandError
 from bizlog.cli.sources import Sources
@@ -101,3 +102,20 @@ def test_a_folder_that_cannot_be_searched_is_named(own_folder, monkeypatch):
     monkeypatch.setattr("os.walk", refuse)
     with pytest.raises(CommandError, match="secret-place: cannot be read: Permission"):
         Sources([own_folder])
+
+
+def test_a_file_that_goes_between_two_looks_is_named(
+    write_lines, make_event, monkeypatch
+):
+    """Drained or replayed at this very moment: an error of ours, no traceback."""
+    path = write_lines("a.jsonl", make_event(1))
+    look = module.first_bytes
+
+    def look_and_remove(path):
+        found = look(path)
+        path.unlink()
+        return found
+
+    monkeypatch.setattr(module, "first_bytes", look_and_remove)
+    with pytest.raises(CommandError, match=r"a\.jsonl: cannot be read: No such file"):
+        Sources([path])

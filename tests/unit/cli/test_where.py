@@ -51,6 +51,7 @@ EVENT = (
         "quantity > -4 and quantity > -0.5",
         "customer_country >= 'DA'",
         "big > 0.1",
+        "-0.1000000000000000000000000000000000001 < -0.1",
         "big != 0.1",
         "big == 0.1000000000000000000001",
         "not customer_country > 5",

@@ -231,11 +231,9 @@ class DiskJournal(MemoryJournal):
     def position_at(self, wall_time):
         return sum(at < wall_time for at in self.appended_at)
 
-    def close(self):
+    def close(self, *, remove=False):
         self.is_closed = True
-
-    def remove(self):
-        self.is_removed = True
+        self.is_removed = self.is_removed or remove
 
 
 @pytest.fixture

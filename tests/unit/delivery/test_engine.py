@@ -517,6 +517,23 @@ def test_what_asyncio_has_to_say_stays_in_our_log(make_rig, make_records, caplog
     assert {record.name for record in caplog.records} <= {"bizlog"}
 
 
+def test_the_hosts_debug_mode_is_not_ours(make_rig, make_records, caplog, monkeypatch):
+    """With PYTHONASYNCIODEBUG a slow sink would be told of on asyncio's own logger."""
+    monkeypatch.setattr(asyncio.coroutines, "_is_debug_mode", lambda: True)
+
+    class Blocking(MemorySink):
+        async def deliver(self, batch):
+            time.sleep(0.15)
+            return await super().deliver(batch)
+
+    rig = make_rig(Blocking())
+    rig.offer(make_records(1))
+    assert rig.engine.flush(10)
+    assert rig.engine.shutdown(10)
+
+    assert [record.name for record in caplog.records] == []
+
+
 # Shutdown
 
 
@@ -1013,13 +1030,21 @@ def test_a_child_of_multiprocessing_ends_like_others(monkeypatch):
 
 
 def test_what_is_the_parents_is_kept_and_its_journal_forsaken_once(make_rig):
-    """As the fork hook has it: nothing is closed but what `forsake` closes."""
+    """As the fork hook has it: nothing is closed but what the pump closes."""
     calls = []
     rig = make_rig(MemorySink())
-    rig.engine.pump._journal.forsake = lambda: calls.append("forsake")
+    rig.engine.pump.leave_to_parent = lambda: calls.append("forsake")
 
     rig.engine.leave_to_parent([])
     rig.engine.leave_to_parent(["a queue"])
 
     assert calls == ["forsake"]
     assert "a queue" in rig.engine._left
+
+
+def test_a_wake_after_the_end_starts_nothing(make_rig):
+    """Whoever looks at a client that was never used and is shut down makes no thread."""
+    rig = make_rig()
+    rig.engine.shutdown(1.0)
+    rig.engine.wake()
+    assert our_threads() == []

@@ -893,3 +893,118 @@ def test_an_answer_that_accepts_is_enough(drive, make_records):
     rig = drive(Scripted(ACCEPTED), scenario, receipts=receipts)
     assert rig.account == (2, 0, 0, 0, 0)
     assert receipts.expected == {}
+
+
+# What others need of a lane
+
+
+def test_a_route_that_leaves_all_out_does_not_keep_the_loop(drive, make_records):
+    """However much passes by, other lanes get their turns meanwhile."""
+    turns = []
+
+    async def scenario(rig):
+        async def other():
+            while rig.lane.pending:
+                turns.append(rig.lane.pending)
+                await asyncio.sleep(0)
+
+        rig.add(make_records(2_000))
+        await other()
+
+    sink = MemorySink()
+    sink.max_events = 100
+    rig = drive(Route(sink, "product.*"), scenario, batch_size=100)
+    assert rig.account == (0, 0, 0, 2_000, 0)
+    assert len(set(turns)) > 10
+
+
+def test_a_journal_that_was_silent_is_not_left_waiting(
+    drive, make_records, disk_journal
+):
+    """Once it answers, what was due is still due."""
+    journal, sink = disk_journal(), MemorySink()
+
+    async def scenario(rig):
+        rig.add(make_records(1))
+        journal.silent = True
+        await rig.settle(5.5)
+        assert journal.reads == 1
+        journal.silent = False
+        await rig.settle(1.0)
+        assert len(sink.records) == 1
+
+    drive(sink, scenario, journal=journal, flush_interval=5.0)
+
+
+def test_letters_of_old_events_are_counted_at_the_end(
+    drive, make_records, letters, disk_journal
+):
+    """What is in a dead letter is not left to the next process as well."""
+    executor, journal = HeldExecutor(), disk_journal("old")
+    journal.append(make_records(2))
+
+    async def scenario(rig):
+        asyncio.get_running_loop().set_default_executor(executor)
+        rig.lane.adopt(journal, LaneState(0))
+        await rig.settle(0.1)
+        assert len(executor.held) == 1
+        await rig.stop()
+        rig.lane.abandon([], "late")
+
+    rig = drive(FaultySink(reject=(1,)), scenario)
+    assert rig.account == (1, 1, 0, 0, 0)
+    assert len(letters()) == 1
+    assert journal.lanes()["sink"] == LaneState(2)
+
+
+def test_the_end_waits_for_all_calls_to_end(drive, make_records):
+    """`stop` comes after each `deliver`, several under way or not."""
+    order = []
+
+    class Slow(MemorySink):
+        max_in_flight = 3
+        max_events = 1
+
+        async def deliver(self, batch):
+            try:
+                await asyncio.sleep(60.0)
+            finally:
+                await asyncio.sleep(0.01)
+                order.append("deliver")
+
+        async def stop(self):
+            order.append("stop")
+
+    async def scenario(rig):
+        rig.add(make_records(3))
+        await rig.settle(0.1)
+        await rig.stop()
+        rig.lane.abandon([], "late")
+
+    drive(Slow(), scenario, batch_size=1, max_in_flight=3)
+    assert order == ["deliver"] * 3 + ["stop"]
+
+
+def test_several_batches_abandoned_while_the_sink_is_down_end(
+    drive, make_records, told
+):
+    """Another thread took them away: those that wait for their turn just end."""
+    sink = Gated(max_in_flight=3)
+    sink.max_events = 1
+    sink.down = True
+
+    async def scenario(rig):
+        rig.add(make_records(3))
+        await rig.settle(0.1)
+        for gate in sink.gates.values():
+            gate.set()
+        await rig.settle(20.0)
+        assert rig.lane.failures > 5
+        rig.lane.abandon([], "late")
+        rig.lane.hurry()
+        await rig.settle(60.0)
+        assert rig.lane._tasks == set()
+
+    rig = drive(sink, scenario, batch_size=1, max_in_flight=3)
+    assert rig.account == (0, 3, 0, 0, 0)
+    assert not any("died" in message for message in told)

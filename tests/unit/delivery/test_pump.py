@@ -15,6 +15,7 @@ from bizlog.delivery.lane import Lane
 from bizlog.delivery.policy import Batcher
 from bizlog.delivery.pump import Pump
 from bizlog.delivery.queue import FrontQueue
+from bizlog.delivery.receipts import Receipts
 from bizlog.sinks import Route
 from bizlog.testing import FaultySink, MemorySink
 
@@ -34,7 +35,9 @@ class Rig:
             wake=self.wake,
             sleep=lambda _: None,
         )
-        self.journal = MemoryJournal()
+        self.journal = options.get("journal") or MemoryJournal()
+        self.keeper = options.get("keeper")
+        self.receipts = options.get("receipts")
         self.lanes = [
             Lane(
                 name=f"sink-{number}",
@@ -55,6 +58,9 @@ class Rig:
             dead_letters=folder,
             max_events=self.max_events,
             max_bytes=self.max_bytes,
+            max_disk=options.get("max_disk", 1 << 62),
+            receipts=self.receipts,
+            keeper=self.keeper,
         )
         self.tasks = []
 
@@ -518,5 +524,207 @@ def test_a_cancellation_that_meets_a_wake_up_is_not_lost(drive, make_records):
         rig.tasks[-1].cancel()
         await asyncio.sleep(0.1)
         assert rig.tasks[-1].done()
+
+    drive(scenario, MemorySink())
+
+
+# With a journal on disk
+
+
+class StandInKeeper:
+    """Looks after nothing, and notes when it was asked to."""
+
+    def __init__(self):
+        self.has_room = True
+        self.error = None
+        self.tended = 0
+        self.closed = 0
+
+    def tend(self):
+        self.tended += 1
+        if self.error:
+            raise self.error
+
+    def release(self):
+        pass
+
+    def remembers(self, position):
+        return False
+
+    def close(self, settled):
+        self.closed += 1
+
+
+def test_a_journal_is_looked_after_once_a_second(drive, disk_journal):
+    """Whether or not anything is emitted."""
+    keeper = StandInKeeper()
+
+    async def scenario(_):
+        await asyncio.sleep(9.5)
+        assert keeper.tended == 10
+
+    drive(scenario, MemorySink(), journal=disk_journal(), keeper=keeper)
+
+
+def test_a_fault_in_looking_after_a_journal_stops_nothing(
+    drive, make_records, disk_journal, told
+):
+    """It is told, events flow, and the next second tries again."""
+    keeper, sink = StandInKeeper(), MemorySink()
+    keeper.error = RuntimeError("a fault of ours")
+
+    async def scenario(rig):
+        await asyncio.sleep(2.5)
+        rig.offer(make_records(3))
+        assert await rig.pump.flush()
+        assert keeper.tended == 3
+
+    drive(scenario, sink, journal=disk_journal(), keeper=keeper)
+    assert len(sink.records) == 3
+    assert "a fault of ours" in told[0]
+
+
+def test_a_journal_on_disk_is_not_bounded_by_memory(drive, make_records, disk_journal):
+    """A dead sink fills the disk's bound, not that of the queue."""
+    dead, records = FaultySink(fail_calls=None), make_records(2_000)
+
+    async def scenario(rig):
+        for start in range(0, 2_000, 50):
+            rig.offer(records[start : start + 50])
+            await asyncio.sleep(0.1)
+        assert rig.lanes[0].pending == 2_000
+        assert rig.queue.dropped.snapshot() == {}
+
+    drive(
+        scenario, dead, journal=disk_journal(), keeper=StandInKeeper(), max_events=100
+    )
+
+
+def test_while_the_disk_refuses_memory_bounds(drive, make_records, disk_journal):
+    """Records stay in the queue; the room that comes back is used within a second."""
+    keeper, sink = StandInKeeper(), MemorySink()
+    keeper.has_room = False
+
+    async def scenario(rig):
+        rig.offer(make_records(10))
+        await asyncio.sleep(5.5)
+        assert len(rig.queue) == 10
+        keeper.has_room = True
+        await asyncio.sleep(1.1)
+        assert len(rig.queue) == 0
+
+    drive(scenario, sink, journal=disk_journal(), keeper=keeper)
+
+
+def test_a_slow_lane_is_bounded_by_the_disk(drive, make_records, disk_journal):
+    """Beyond `max_disk` ahead of the fastest lane it gives up its oldest."""
+    live, dead = MemorySink(), FaultySink(fail_calls=None)
+
+    async def scenario(rig):
+        for _ in range(50):
+            rig.offer(make_records(10, size=100))
+            await rig.pump.lanes[0].flush()
+            await asyncio.sleep(0.1)
+        slow = rig.lanes[1]
+        assert slow.batcher.bytes <= 10_000 + 1_000
+        lost = slow.dropped.snapshot()["lane_full"]
+        assert lost + slow.pending == 500
+        assert rig.lanes[0].delivered + rig.lanes[0].pending == 500
+
+    drive(
+        scenario,
+        live,
+        dead,
+        journal=disk_journal(),
+        keeper=StandInKeeper(),
+        max_disk=10_000,
+    )
+
+
+def test_a_disk_that_gives_no_answer_is_not_asked_without_end(
+    drive, make_records, disk_journal
+):
+    """What cannot be read cannot be given up now; the pump goes on."""
+    live, dead, journal = MemorySink(), FaultySink(fail_calls=None), disk_journal()
+    dead.max_events = 100
+
+    async def scenario(rig):
+        rig.offer(make_records(1_000, size=100))
+        await asyncio.sleep(0.1)
+        assert await rig.lanes[0].flush()
+        journal.silent = True
+        rig.offer(make_records(1, size=100))
+        await asyncio.sleep(1.0)
+        assert journal.reads < 30
+        assert rig.lanes[1].dropped.snapshot() == {}
+        journal.silent = False
+        rig.offer(make_records(1, size=100))
+        await asyncio.sleep(0.1)
+        assert rig.lanes[1].dropped.snapshot()["lane_full"] > 500
+
+    drive(
+        scenario,
+        live,
+        dead,
+        journal=journal,
+        keeper=StandInKeeper(),
+        max_disk=10_000,
+    )
+
+
+def test_what_waits_at_the_end_is_left_on_the_disk(
+    drive, make_records, disk_journal, letters
+):
+    """The queue as well: nothing becomes a dead letter, and all is pending."""
+    keeper = StandInKeeper()
+
+    async def scenario(rig):
+        rig.offer(make_records(5))
+        await asyncio.sleep(0.1)
+        await rig.stop()
+        rig.offer(make_records(3))
+        rig.pump.abandon("late")
+        rig.offer(make_records(2))  # later than late: the journal is closed
+        rig.pump.abandon("again")
+        assert rig.lanes[0].pending == 8
+        assert rig.lanes[0].dead_lettered == 2
+
+    drive(scenario, FaultySink(delay=60), journal=disk_journal(), keeper=keeper)
+    assert keeper.closed == 1
+    assert len(letters()) == 2
+
+
+def test_who_waits_for_the_journal_is_told(drive, make_records, disk_journal):
+    """As soon as it is on disk; not while the disk refuses."""
+    receipts, records, journal = Receipts(["sink-0"]), make_records(2), disk_journal()
+    waits = [receipts.expect(record.event_id) for record in records]
+
+    async def scenario(rig):
+        rig.offer(records[:1])
+        await asyncio.sleep(0.1)
+        journal.durable = False
+        rig.offer(records[1:])
+        await asyncio.sleep(0.1)
+        assert [wait.journaled for wait in waits] == [True, False]
+
+    drive(
+        scenario,
+        FaultySink(delay=60),
+        journal=journal,
+        keeper=StandInKeeper(),
+        receipts=receipts,
+    )
+
+
+def test_a_pump_that_was_abandoned_takes_nothing_more(drive, make_records):
+    """Another thread ended it while this one was stuck; it comes back, and ends."""
+
+    async def scenario(rig):
+        await asyncio.sleep(0.1)
+        rig.pump.abandon("stuck")
+        rig.offer(make_records(2))
+        await asyncio.sleep(5.0)
+        assert rig.tasks[-1].done()
+        assert len(rig.queue) == 2
 
     drive(scenario, MemorySink())

@@ -545,3 +545,16 @@ def test_a_signal_handler_may_emit_inside_an_emit(make_record, overflow):
     dropped = sum(queue.dropped.snapshot().values())
     assert len(taken) + dropped == offered[0]
     assert queue.waiting_bytes == 0
+
+
+def test_a_nudge_wakes_the_pump_until_the_queue_is_closed():
+    """Behind the end nobody is left to look, and no thread may be started for it."""
+    queue = make_queue()
+    queue.nudge()
+    queue.nudge()
+    assert queue._wake.count == 1
+
+    queue = make_queue()
+    queue.closed = True
+    queue.nudge()
+    assert queue._wake.count == 0

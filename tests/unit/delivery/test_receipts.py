@@ -11,13 +11,14 @@ import pytest
 
 from bizlog.delivery.receipts import (
     PENDING,
+    QUEUE_FULL,
     Outcome,
     Receipt,
     Receipts,
     Sent,
     Wait,
 )
-from bizlog.events import OrderPlaced
+from bizlog.events import OrderEvent
 from bizlog.sinks import Record
 
 
@@ -35,7 +36,8 @@ def receipts():
 def test_nobody_waits_at_first(receipts):
     """What nobody waits for costs nothing and is not kept."""
     receipts.settle("e", "a", "delivered")
-    receipts.journal([record("e")])
+    receipts.append([record("e")])
+    receipts.journal()
 
     assert receipts.expected == {}
 
@@ -89,7 +91,9 @@ def test_a_journal_has_it(receipts):
     """The level `journal` needs no sink."""
     wait = receipts.expect("e")
     future = wait.ask("journal", None)
-    receipts.journal([record("other"), record("e")])
+    receipts.append([record("other"), record("e")])
+    assert not future.done()  # the disk does not take it now
+    receipts.journal()
 
     assert future.result(0) is True
     receipt = wait.receipt("journal", None)
@@ -102,11 +106,24 @@ def test_a_journal_never_got_it(receipts):
     """What every sink settled is not written any more: the wait is over."""
     wait = receipts.expect("e")
     future = wait.ask("journal", None)
-    receipts.lose(record("e"), "the queue did not take it")
+    receipts.lose("e", "the queue did not take it")
 
     assert future.result(0) is False
     receipt = wait.receipt("journal", None)
     assert receipt.sinks["a"] == Outcome("dropped", "the queue did not take it")
+
+
+def test_what_the_queue_dropped_is_told_later(receipts):
+    """The emit path only notes it; bizlog's thread tells."""
+    wait = receipts.expect("e")
+    future = wait.ask("sinks", None)
+    receipts.note_dropped(record("e"))
+    receipts.note_dropped(record("other"))
+    assert not future.done()
+    receipts.tell_dropped()
+
+    assert future.result(0) is False
+    assert set(wait.outcomes.values()) == {Outcome("dropped", QUEUE_FULL)}
 
 
 def test_the_first_word_counts(receipts):
@@ -172,9 +189,14 @@ def test_an_answer_that_comes_while_it_is_asked_for_is_heard():
 # Which objects were sent
 
 
+def placed():
+    """Make a typed event."""
+    return OrderEvent(event_type="order.placed", order_id="1")
+
+
 def test_an_event_that_was_sent_is_found():
     """That very object; an equal one is another event."""
-    sent, event = Sent(), OrderPlaced(order_id="1")
+    sent, event = Sent(), placed()
     wait = Wait("e", ["a"])
     sent.add(event, wait)
 
@@ -185,7 +207,7 @@ def test_an_event_that_was_sent_is_found():
 
 def test_an_event_sent_twice_is_known_by_its_last_sending():
     """The older one is not what a caller asks about."""
-    sent, event = Sent(), OrderPlaced(order_id="1")
+    sent, event = Sent(), placed()
     sent.add(event, Wait("first", ["a"]))
     last = Wait("last", ["a"])
     sent.add(event, last)
@@ -197,8 +219,8 @@ def test_an_event_sent_twice_is_known_by_its_last_sending():
 def test_what_its_sender_let_go_is_forgotten():
     """No event is kept alive, and no entry stays."""
     sent = Sent()
-    for number in range(100):
-        sent.add(OrderPlaced(order_id=str(number)), Wait("e", ["a"]))
+    for _ in range(100):
+        sent.add(placed(), Wait("e", ["a"]))
     gc.collect()
 
     assert sent._waits == {}

@@ -300,6 +300,36 @@ def test_deletions_are_few(journal, make_records, monkeypatch):
     assert journal.start == 50
 
 
+def test_a_long_tail_is_deleted_in_parts(journal, make_records, monkeypatch):
+    """However much is released at once, one call deletes a part of it."""
+    monkeypatch.setattr(sqlite, "DELETE_EVENTS", 35)
+    for _ in range(10):
+        journal.append(make_records(10))
+    journal.release(100)
+    starts = []
+    for _ in range(4):
+        journal.tidy()
+        starts.append(journal.start)
+
+    assert starts == [30, 60, 90, 100]
+
+
+def test_a_gap_is_no_obstacle(journal, make_records, monkeypatch):
+    """What follows a gap longer than such a part is deleted as well."""
+    monkeypatch.setattr(sqlite, "DELETE_EVENTS", 35)
+    journal.append(make_records(10))
+    journal.skip_to(90)
+    journal.append(make_records(10))
+    journal.release(95)
+    journal.tidy()
+    assert journal.start == 90
+
+    journal.release(100)
+    journal.tidy()
+
+    assert (journal.start, journal.end) == (100, 100)
+
+
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
@@ -426,18 +456,19 @@ def test_runs_are_copied_as_they_are(tmp_path, journal, make_records):
     assert [record.data for record in found] == [r.data for r in records[15:30]]
 
 
-def test_what_cannot_be_copied_is_counted(tmp_path, path, journal, make_records):
+@pytest.mark.parametrize("gone", [20, 30])
+def test_what_cannot_be_copied_is_counted(tmp_path, path, journal, make_records, gone):
     """Runs that are gone are counted by their records, and leave a gap."""
     for _ in range(4):
         journal.append(make_records(10))
-    execute(path, "delete from runs where first = 20")
+    execute(path, f"delete from runs where first = {gone}")
 
     with closing(SqliteJournal(tmp_path / "new.db")) as new:
         assert new.copy(journal, 0, 40) == 10
         found = read_all(new)
 
     assert len(found) == 40
-    assert found[20:30] == [DAMAGED] * 10
+    assert found[gone : gone + 10] == [DAMAGED] * 10
 
 
 def test_a_copy_leaves_out_what_cannot_be_read(tmp_path, path, make_records):

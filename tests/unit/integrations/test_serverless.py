@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import io
+import threading
 from wsgiref.handlers import SimpleHandler
 from wsgiref.validate import validator
 
@@ -133,6 +134,27 @@ def test_a_sink_that_hangs_costs_the_timeout_and_no_event(tmp_path):
     assert client.flush_sync(10)
     assert len(sink.records) == 1
     client.shutdown_sync(5)
+
+
+def test_where_no_thread_can_start_nothing_fails(client, sink, monkeypatch):
+    """The result is the function's own, and the events wait for the next flush."""
+
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    @flush_after(timeout=10, client=client)
+    async def handle():
+        await client.send("order.placed")
+        return "result"
+
+    async def main():
+        with monkeypatch.context() as patch:  # asyncio ends with a thread of its own
+            patch.setattr(threading.Thread, "start", refuse)
+            return await handle()
+
+    assert asyncio.run(main()) == "result"
+    assert client.flush_sync(10)
+    assert len(sink.records) == 1
 
 
 def test_generators_are_refused():
