@@ -152,7 +152,7 @@ class Scene:
     def expect_quick_emits(self, cell: Cell, report: dict[str, Any]) -> None:
         """Hold the cell to this: no caller has waited for a sink or a disk."""
         typical, slowest = report.get("p50_us", 0.0), report.get("max_us", 0.0)
-        quick = typical < 100 * self.patience and slowest < 100_000 * self.patience
+        quick = typical < 1_000 * self.patience and slowest < 100_000 * self.patience
         cell.expect(quick, f"emit took {typical:.0f} µs, once {slowest:.0f} µs")
 
     def _note(self, cell: Cell, sink: Sink, outcome: Outcome) -> None:
