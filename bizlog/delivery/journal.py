@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import uuid
 from bisect import bisect_right
+from itertools import accumulate
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -147,18 +148,17 @@ class MemoryJournal:
         found: list[Record] = []
         size = 0
         for index in range(self._index(position), len(self._runs)):
-            start = self._starts[index]
             run, run_size = self._runs[index]
-            fits = len(found) + len(run) <= max_events and size + run_size <= max_bytes
-            if fits and start >= position:
-                found += run
-                size += run_size
-                continue
-            for record in run[max(position - start, 0) :]:
-                size += len(record.data)
-                if found and (len(found) >= max_events or size > max_bytes):
-                    return found
-                found.append(record)
+            skipped = max(position - self._starts[index], 0)
+            wanted = run[skipped : skipped + max_events - len(found)]
+            if len(wanted) < len(run):
+                run_size = sum([len(record.data) for record in wanted])
+            if size + run_size > max_bytes:
+                return found + _fitting(wanted, max_bytes - size, at_least=not found)
+            found += wanted
+            size += run_size
+            if len(found) >= max_events:
+                break
         return found
 
     def runs(self, position: int) -> Iterator[Sequence[Record]]:
@@ -205,3 +205,10 @@ class MemoryJournal:
 
     def close(self) -> None:
         """Do nothing: memory needs no farewell."""
+
+
+def _fitting(run: Sequence[Record], size: int, *, at_least: int) -> list[Record]:
+    """Give the first records that fit into a size, but so many in any case."""
+    sizes = accumulate([len(record.data) for record in run])
+    count = bisect_right([*sizes], size)
+    return list(run[: max(count, at_least)])

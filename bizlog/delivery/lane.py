@@ -11,17 +11,24 @@ until its time-out or raises anything at all touches nothing but its own lane.
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections import deque
 from contextlib import suppress
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from bizlog import diagnostics, separation
+from bizlog import diagnostics
+from bizlog.delivery.calls import CANCEL_SECONDS, Calls, StartError
 from bizlog.delivery.cursor import Cursor
-from bizlog.delivery.dead_letters import DeadLetter, wall_clock
+from bizlog.delivery.dead_letters import wall_clock
+from bizlog.delivery.flight import (
+    Burial,
+    Flight,
+    all_refused,
+    arrivals_within,
+    letters,
+    routed,
+)
 from bizlog.delivery.policy import (
     Backoff,
     Breaker,
@@ -29,24 +36,20 @@ from bizlog.delivery.policy import (
     Refusal,
     Verdict,
     judge,
-    part_name,
     reason_of,
 )
 from bizlog.exceptions import PermanentSinkError
-from bizlog.ledger import Counts, Durations, Tallies
+from bizlog.ledger import Counts, Tallies
 from bizlog.sinks import Batch
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
     from bizlog.delivery.dead_letters import DeadLetterFolder
     from bizlog.delivery.journal import Journal, LaneState
     from bizlog.delivery.policy import Batcher
     from bizlog.delivery.receipts import Receipts, State
     from bizlog.sinks import Record, Route
-
-# What a call that was cancelled gets to end in; then it is left to itself.
-CANCEL_SECONDS = 0.05
 
 # How long to leave a journal alone whose disk gives no answer.
 ASK_AGAIN_SECONDS = 1.0
@@ -59,61 +62,6 @@ OVERTAKING_BATCHES = 16
 # for a day must not cost memory for each of them.
 MOST_ARRIVALS = 10_000
 ARRIVAL_SECONDS = 10.0
-
-
-class _Burial:
-    """
-    The dead letters of one batch.
-
-    They are written once, although the shutdown may meet the thread that writes them.
-
-    Args:
-        folder: Where they go.
-        letters: The letters.
-
-    Attributes:
-        letters: As given.
-        error: Why they could not be written; None where they were.
-    """
-
-    def __init__(self, folder: DeadLetterFolder, letters: list[DeadLetter]) -> None:
-        self._folder = folder
-        self._lock = threading.Lock()
-        self._is_over = False
-        self.letters = letters
-        self.error: OSError | None = None
-
-    def write(self) -> None:
-        """Write them, unless that was done."""
-        with self._lock:
-            if self._is_over or not self.letters:
-                return
-            self._is_over = True
-            try:
-                self._folder.write(self.letters)
-            except OSError as error:
-                self.error = error
-
-
-class _Flight:
-    """A batch that is under way, with what it came from and how far it is."""
-
-    def __init__(
-        self,
-        cursor: Cursor,
-        whole: Batch,
-        batch: Batch,
-        astray: Batch,
-        delivery: Delivery,
-    ) -> None:
-        self.cursor = cursor
-        self.whole = whole
-        self.batch = batch
-        self.astray = astray
-        self.delivery = delivery
-        self.burial: _Burial | None = None
-        self.damaged = 0
-        self.first_at = wall_clock()
 
 
 class Lane:
@@ -164,7 +112,7 @@ class Lane:
         self.adopted = 0
         self._route = route
         self._sink = route.sink
-        self._timeout = sink_timeout
+        self._calls = Calls(route.sink, name, sink_timeout, clock)
         self._dead_letters = dead_letters
         self._on_progress = on_progress
         self._clock = clock
@@ -179,10 +127,8 @@ class Lane:
         self._inherited_last = False
         self._changed = asyncio.Event()
         self._turn = asyncio.Event()
-        self._flights: list[_Flight] = []
+        self._flights: list[Flight] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._started = False
-        self._starting = asyncio.Lock()
         self._flush_to = 0
         self._due_to = 0
         self._flush_waiters: list[asyncio.Future[bool]] = []
@@ -194,7 +140,7 @@ class Lane:
             "lane_full", "journal_damaged", "journal_expired", "dead_letters_failed"
         )
         self.refused = Tallies(("error_type",))
-        self.durations = Durations()
+        self.durations = self._calls.durations
         self.notified_at = 0.0
         self._arrivals: deque[tuple[int, float]] = deque()
 
@@ -292,7 +238,7 @@ class Lane:
         finally:
             await self._end_flights()
 
-    async def _send_off(self, flight: _Flight) -> None:
+    async def _send_off(self, flight: Flight) -> None:
         if self._most_flights == 1:
             await self._fly(flight)
         else:
@@ -307,9 +253,7 @@ class Lane:
 
     async def stop(self) -> None:
         """Stop the sink; called after `run` has ended."""
-        if self._started:
-            self._started = False
-            await self._call("stop", self._sink.stop)
+        await self._calls.stop()
 
     # What is due
 
@@ -362,42 +306,14 @@ class Lane:
 
     async def _finish_flush(self) -> None:
         waiters, self._flush_waiters = self._flush_waiters, []
-        flushed = not self._started or await self._call("flush", self._sink.flush)
+        flushed = await self._calls.flush()
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(flushed)
 
-    async def _call(self, what: str, method: Callable[[], Awaitable[None]]) -> bool:
-        answer = await self._guarded(method)
-        if not isinstance(answer, BaseException):
-            return True
-        diagnostics.report(
-            f"{self.name}.{what}",
-            f"sink {self.name!r} failed in {what}: {reason_of(answer)}",
-        )
-        return False
-
-    async def _guarded(self, method: Callable[..., Awaitable[Any]], *args: Any) -> Any:
-        # A sink is foreign code: whatever it raises is an answer, so that this lane
-        # lives on, and a call that does not even end when it is cancelled is left to
-        # itself. A task of its own keeps its cancellations from ours.
-        task = asyncio.create_task(_answer(method, args))
-        try:
-            await asyncio.wait((task,), timeout=self._timeout)
-        finally:
-            late = not task.done()
-            if late:
-                task.cancel()
-                await asyncio.wait((task,), timeout=CANCEL_SECONDS)
-        if task.done() and not task.cancelled():
-            return task.result()
-        if late:
-            return TimeoutError(f"no answer within {self._timeout:g} s")
-        return asyncio.CancelledError()
-
     # A batch under way
 
-    def _take_off(self) -> _Flight | None:
+    def _take_off(self) -> Flight | None:
         cursor = self._next_cursor()
         whole = cursor.seal(self._sink.max_events, self._sink.max_bytes)
         if whole is None:
@@ -406,25 +322,16 @@ class Lane:
         if cursor is self.live:
             size = _size(whole.records)
             self.batcher.remove(len(whole.records), size, self._clock())
-        sound = self._sound(whole)
-        batch, astray = self._routed(sound)
+        ours = routed(self._route, whole)
         delivery = Delivery(
-            len(batch.records),
+            len(ours.batch.records),
             backoff=self._backoff,
-            arrivals=self._arrivals_of(cursor, whole, batch),
+            arrivals=self._arrivals_of(cursor, whole, ours.batch),
             lifetime=self._lifetime,
         )
-        flight = _Flight(cursor, whole, batch, astray, delivery)
-        flight.damaged = len(whole.records) - len(sound.records)
+        flight = Flight(cursor, whole, ours, delivery)
         self._flights.append(flight)
         return flight
-
-    def _sound(self, whole: Batch) -> Batch:
-        """Leave out what a disk did not give back as it was."""
-        if all(map(_data_of, whole.records)):
-            return whole
-        records = [record for record in whole.records if record.data]
-        return msgspec.structs.replace(whole, records=records)
 
     def _next_cursor(self) -> Cursor:
         """Choose in turn, so that neither old events nor new ones wait for the rest."""
@@ -450,9 +357,9 @@ class Lane:
                 found.append((min(end, whole.last + 1) - whole.first, arrived_at))
             if end > whole.last:
                 break
-        return _within(batch, whole, found)
+        return arrivals_within(batch, whole, found)
 
-    def _fly_beside(self, flight: _Flight) -> None:
+    def _fly_beside(self, flight: Flight) -> None:
         task = asyncio.create_task(self._fly(flight))
         self._tasks.add(task)
         task.add_done_callback(self._landed)
@@ -463,7 +370,7 @@ class Lane:
         if not task.cancelled() and (error := task.exception()):
             diagnostics.report("engine", f"a part of bizlog died: {reason_of(error)}")
 
-    async def _fly(self, flight: _Flight) -> None:
+    async def _fly(self, flight: Flight) -> None:
         delivery = flight.delivery
         delivery.expire(self._clock())
         if delivery.done:
@@ -472,14 +379,14 @@ class Lane:
             await self._until_turn(flight)
             if self.abandoned:
                 return
-            answer = await self._attempt(flight)
+            answer = await self._calls.deliver(flight.part())
             if self.abandoned:
                 return
             self._learn(flight, answer)
         if not self.abandoned:
             await self._settle(flight)
 
-    async def _until_turn(self, flight: _Flight) -> None:
+    async def _until_turn(self, flight: Flight) -> None:
         while not self.abandoned:
             wait = self._turn_in(flight)
             if wait is not None and wait <= 0:
@@ -489,37 +396,14 @@ class Lane:
                 async with asyncio.timeout(wait):
                     await self._turn.wait()
 
-    def _turn_in(self, flight: _Flight) -> float | None:
+    def _turn_in(self, flight: Flight) -> float | None:
         if self._breaker.is_open and flight is not self._flights[0]:
             return None  # the oldest one finds out whether the sink is back
         return flight.delivery.due_at - self._clock()
 
-    async def _attempt(self, flight: _Flight) -> Any:
-        failure = await self._start()
-        if failure is not None:
-            return failure
-        part = _part_of(flight)
-        began = self._clock()
-        try:
-            return await self._guarded(self._sink.deliver, part)
-        finally:
-            self.durations.add(self._clock() - began)
-
-    async def _start(self) -> _StartError | None:
-        if self._started:
-            return None
-        async with self._starting:
-            if self._started:
-                return None
-            failure = await self._guarded(self._sink.start)
-            if isinstance(failure, BaseException):
-                return _StartError(failure)
-            self._started = True
-            return None
-
-    def _learn(self, flight: _Flight, answer: Any) -> None:
+    def _learn(self, flight: Flight, answer: Any) -> None:
         delivery, now = flight.delivery, self._clock()
-        if isinstance(answer, _StartError):
+        if isinstance(answer, StartError):
             # It says nothing about the events: either all of them wait, or none can go.
             if isinstance(answer.failure, PermanentSinkError):
                 kind = type(answer.failure).__name__
@@ -535,7 +419,7 @@ class Lane:
         if not delivery.done and (verdict.kind != "taken" or verdict.retry):
             self._report_failure(flight, verdict, now)
 
-    def _report_failure(self, flight: _Flight, verdict: Verdict, now: float) -> None:
+    def _report_failure(self, flight: Flight, verdict: Verdict, now: float) -> None:
         wait = max(0.0, flight.delivery.due_at - now)
         diagnostics.report(
             f"{self.name}.send",
@@ -543,7 +427,7 @@ class Lane:
             f"wait, the next attempt comes in {wait:.1f} s",
         )
 
-    async def _settle(self, flight: _Flight) -> None:
+    async def _settle(self, flight: Flight) -> None:
         self._report_refused(flight.delivery.refused, len(flight.batch.records))
         flight.burial = burial = self._burial_of(flight)
         if burial.letters:
@@ -555,21 +439,14 @@ class Lane:
         self._turn.set()
         self._on_progress()
 
-    def _burial_of(self, flight: _Flight) -> _Burial:
-        letters = [
-            *self._letters(flight.batch, flight.delivery.refused, flight.first_at),
-            *self._letters(
-                flight.astray, _failed_routes(flight.astray.records), flight.first_at
-            ),
-        ]
-        return _Burial(self._dead_letters, letters)
+    def _burial_of(self, flight: Flight) -> Burial:
+        return Burial(self._dead_letters, flight.letters(self.name))
 
-    def _close(self, flight: _Flight, burial: _Burial) -> None:
+    def _close(self, flight: Flight, burial: Burial) -> None:
         """Count what became of a batch, all at once."""
-        refused = flight.delivery.refused
-        self._count_buried(burial, [*refused, *_failed_routes(flight.astray.records)])
+        self._count_buried(burial, flight.refused)
         self.delivered += flight.delivery.delivered
-        self.not_routed += _not_routed(flight)
+        self.not_routed += flight.not_routed
         self.dropped.add("journal_damaged", flight.damaged)
         flight.cursor.settle(flight.whole)
         self._flights.remove(flight)
@@ -586,7 +463,7 @@ class Lane:
         while self._arrivals and self._arrivals[0][0] <= self.settled:
             self._arrivals.popleft()
 
-    def _tell(self, flight: _Flight, burial: _Burial) -> None:
+    def _tell(self, flight: Flight, burial: Burial) -> None:
         receipts = self._receipts
         if receipts is None or not receipts.expected:
             return
@@ -600,7 +477,7 @@ class Lane:
         self._tell_all(delivered, "delivered")
         self._tell_all(flight.whole.records, "not_routed")
 
-    def _tell_buried(self, burial: _Burial) -> None:
+    def _tell_buried(self, burial: Burial) -> None:
         if self._receipts is None or not self._receipts.expected:
             return
         state: State = "dropped" if burial.error else "dead_lettered"
@@ -616,23 +493,6 @@ class Lane:
             for record in records:
                 self._receipts.settle(record.event_id, self.name, state, reason)
 
-    def _routed(self, batch: Batch) -> tuple[Batch, Batch]:
-        """Part what belongs to this sink from what its route could not decide."""
-        if not self._route.conditions:
-            return batch, msgspec.structs.replace(batch, records=())
-        chosen: list[Record] = []
-        astray: list[Record] = []
-        for record in batch.records:
-            try:
-                if self._route.matches(record):
-                    chosen.append(record)
-            except BaseException:  # noqa: BLE001  # a user's predicate
-                astray.append(record)
-        return (
-            msgspec.structs.replace(batch, records=chosen),
-            msgspec.structs.replace(batch, records=astray),
-        )
-
     def _report_refused(self, refused: Sequence[Refusal], events: int) -> None:
         if refused:
             diagnostics.report(
@@ -642,32 +502,13 @@ class Lane:
                 f"{self._dead_letters.path.parent}",
             )
 
-    def _count_buried(self, burial: _Burial, refused: Sequence[Refusal]) -> None:
+    def _count_buried(self, burial: Burial, refused: Sequence[Refusal]) -> None:
         if burial.error:
             self._count_lost(len(refused), burial.error)
             return
         self.dead_lettered += len(refused)
         for refusal in refused:
             self.refused.of(refusal.error_type).events += 1
-
-    def _letters(
-        self, batch: Batch, refused: Sequence[Refusal], first_at: str
-    ) -> list[DeadLetter]:
-        last_at = wall_clock()
-        return [
-            DeadLetter(
-                reason=refusal.reason,
-                path=refusal.path,
-                sink=self.name,
-                attempts=refusal.attempts,
-                first_at=first_at,
-                last_at=last_at,
-                event_id=record.event_id,
-                record=msgspec.Raw(record.data),
-            )
-            for refusal in refused
-            for record in (batch.records[refusal.index],)
-        ]
 
     def _count_lost(self, events: int, error: OSError) -> None:
         self.dropped.add("dead_letters_failed", events)
@@ -702,15 +543,15 @@ class Lane:
 
     def _leave_out(self, records: Sequence[Record]) -> list[Record]:
         """Count what is damaged or another sink's; returns this sink's own."""
-        sound = [record for record in records if record.data]
-        chosen, astray = self._routed(Batch("", 0, 0, sound))
-        own = [*chosen.records, *astray.records]
-        self.dropped.add("journal_damaged", len(records) - len(sound))
-        self.not_routed += len(sound) - len(own)
-        if len(own) < len(sound) and self._receipts and self._receipts.expected:
-            ours = {record.event_id for record in own}
-            others = [record for record in sound if record.event_id not in ours]
-            self._tell_all(others, "not_routed")
+        ours = routed(self._route, Batch("", 0, 0, records))
+        own = [*ours.batch.records, *ours.astray]
+        others = len(records) - ours.damaged - len(own)
+        self.dropped.add("journal_damaged", ours.damaged)
+        self.not_routed += others
+        if others and self._receipts and self._receipts.expected:
+            ids = {record.event_id for record in own}
+            left = [r for r in records if r.data and r.event_id not in ids]
+            self._tell_all(left, "not_routed")
         return own
 
     def abandon(self, waiting: Sequence[Record], reason: str) -> None:
@@ -728,11 +569,9 @@ class Lane:
             self.abandoned = True
             waiting = [*self._abandon_live(reason), *waiting]
         own = self._leave_out(waiting)
-        refused = _all_refused(own, reason, "shutdown", attempts=0)
-        batch = Batch("", 0, 0, own)
-        burial = _Burial(
-            self._dead_letters, self._letters(batch, refused, wall_clock())
-        )
+        refused = all_refused(own, reason, "shutdown", attempts=0)
+        buried = letters(own, refused, self.name, wall_clock())
+        burial = Burial(self._dead_letters, buried)
         burial.write()
         self._count_buried(burial, refused)
         self._tell_buried(burial)
@@ -750,7 +589,7 @@ class Lane:
         self._save()
         return waiting
 
-    def _bury_flight(self, flight: _Flight, reason: str) -> None:
+    def _bury_flight(self, flight: Flight, reason: str) -> None:
         if flight.burial is None:
             flight.delivery.give_up(reason, "shutdown")
             flight.burial = self._burial_of(flight)
@@ -758,79 +597,8 @@ class Lane:
         self._close(flight, flight.burial)
 
 
-class _StartError(Exception):
-    """The sink could not be started."""
-
-    def __init__(self, failure: BaseException) -> None:
-        self.failure = failure
-
-
-_data_of = attrgetter("data")
-
-ROUTE_RAISED = "the route's predicate raised"
 GIVEN_UP = "given up: the sink is too slow for the others"
-
-
-async def _answer(method: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> Any:
-    entry = separation.enter()  # what a sink logs and does is no business of the host's
-    try:
-        return await method(*args)
-    except asyncio.CancelledError:
-        raise
-    except BaseException as error:  # noqa: BLE001  # SystemExit would end the loop
-        return error
-    finally:
-        separation.leave(entry)
-
-
-def _part_of(flight: _Flight) -> Batch:
-    """What the next attempt sends: the batch as it was sealed, or some of it."""
-    if flight.delivery.whole:
-        return flight.batch
-    indices = flight.delivery.next()
-    records = flight.batch.records
-    return msgspec.structs.replace(
-        flight.batch,
-        records=[records[index] for index in indices],
-        part=part_name(indices),
-    )
-
-
-def _within(
-    batch: Batch, whole: Batch, arrivals: list[tuple[int, float]]
-) -> list[tuple[int, float]]:
-    """Turn indices in all records into those in what a route has chosen of them."""
-    if len(batch.records) == len(whole.records):
-        return arrivals
-    found: list[tuple[int, float]] = []
-    index, position = 0, 0
-    for end, arrived_at in arrivals:
-        for record in whole.records[position:end]:
-            if index < len(batch.records) and record is batch.records[index]:
-                index += 1
-        position = end
-        found.append((index, arrived_at))
-    return found
-
-
-def _not_routed(flight: _Flight) -> int:
-    routed = len(flight.batch.records) + len(flight.astray.records)
-    return len(flight.whole.records) - routed - flight.damaged
 
 
 def _size(records: Sequence[Record]) -> int:
     return sum([len(record.data) for record in records])
-
-
-def _failed_routes(astray: Sequence[Record]) -> list[Refusal]:
-    return _all_refused(astray, ROUTE_RAISED, "route")
-
-
-def _all_refused(
-    records: Sequence[Record], reason: str, error_type: str, attempts: int = 1
-) -> list[Refusal]:
-    indices = range(len(records))
-    return [
-        Refusal(index, reason, error_type=error_type, attempts=attempts)
-        for index in indices
-    ]

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from bizlog.sinks import Record
 
 GATHER_SECONDS = 0.010
-# How long records wait in the queue, at most, for lanes about to read the last ones.
+# How long the queue waits, at most, for lanes that are about to read what came last.
 FOLLOW_SECONDS = 0.020
 RUN_EVENTS = 5_000
 AHEAD_EVENTS = 5_000

@@ -459,6 +459,10 @@ class SqliteJournal:
         Raises:
             JournalError: It could not be deleted.
         """
+        with suppress(sqlite3.Error):
+            # Closing writes the log into the file: no need to wait for the disk with
+            # what is deleted then (15 to 60 ms).
+            self._connection.execute("pragma synchronous = off")
         self.close()
         with _errors():
             self._unlink()

@@ -102,10 +102,11 @@ CONTENDERS: dict[str, tuple[str, str]] = {  # name: file, distribution
 
 EPILOG = """\
 examples:
-  python bench.py                                  everything, 7 rounds (20 minutes)
+  python bench.py                                  everything, 7 rounds (30 minutes)
   python bench.py --quick                          3 small rounds (1 to 2 minutes)
   python bench.py --only bizlog,opentelemetry      two contenders (1 minute)
   python bench.py --only imports,scaling           bizlog alone (7 minutes)
+  python bench.py --only durability                its journal (6 minutes)
   python bench.py --only floor --events 1000 --rounds 1
   python bench.py --markdown --json runs.json > table.md
   python bench.py --contender mine=./mine.py --only mine,floor

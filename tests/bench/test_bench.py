@@ -2,8 +2,8 @@
 The harness itself: it counts what is lost, and a missed target fails the run.
 
 Needs no peers: contenders are the floor, and variants of it that lose, double or dawdle.
-The scenarios run bizlog itself, in small; how they are judged is shown on made-up
-outcomes.
+The scenarios and the courses of a journal run bizlog itself, in small; how they are judged
+is shown on made-up outcomes.
 """
 
 from __future__ import annotations
@@ -358,5 +358,89 @@ def test_counts_must_be_exact(
 def test_a_scenario_that_could_not_run_is_a_miss(scaling: ModuleType) -> None:
     """What was not measured misses its targets, and does not hide behind the others."""
     verdicts = scaling.judge_scaling([]) + scaling.judge_counts([])
+    assert not any(verdict.passed for verdict in verdicts)
+    assert all("not measured" in verdict.text for verdict in verdicts)
+
+
+def test_the_courses_of_a_journal_lose_nothing(tmp_path: Path) -> None:
+    """In small, all arrives once: beside a dead sink, and in the process after a death."""
+    arguments = "--quick", "--only", "durability", "--json", tmp_path / "j"
+    done = run(*arguments)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("pass  ") == 5
+    (first,) = json.loads((tmp_path / "j").read_text())["durability"]["rounds"]
+    assert first["dead_journal"]["dead_journal"]["arrived"] == 1_000
+    assert first["backlog"]["drain"]["arrived"] == 2_000
+
+
+@pytest.fixture
+def durability(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The module that judges the courses of a journal."""
+    monkeypatch.syspath_prepend(BENCH.parent)
+    return importlib.import_module("durability")
+
+
+def stretches(durability: ModuleType, **changed: dict[str, Any]) -> dict[str, Any]:
+    """Make up one round in which all is well: 10 s each, 1 s to the first delivery."""
+    found: dict[str, Any] = {}
+    for name in durability.STRETCHES:
+        figures: dict[str, Any] = {
+            "events": 1_000_000,
+            "seconds": 1.0 if name == "first" else 10.0,
+            "rss_bytes": 80_000_000,
+            "arrived": 1_000_000 if name in durability.DELIVERED else None,
+        }
+        found[name] = durability.Stretch(**figures | changed.get(name, {}))
+    return found
+
+
+def test_a_journal_with_which_all_is_well_passes(durability: ModuleType) -> None:
+    """What keeps every limit passes, and each target is judged."""
+    rounds = [stretches(durability)]
+    verdicts = durability.judge_durability(rounds) + durability.judge_arrivals(rounds)
+    assert [str(verdict)[:4] for verdict in verdicts] == ["pass"] * 10
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("dead", {"seconds": 11.2}, "the live sink: dead >= 0.9 x live: 0.89"),
+        ("dead_journal", {"seconds": 11.2}, "dead_journal >= 0.9 x live_journal: 0.89"),
+        ("drain", {"seconds": 10.2}, "events/s: drain >= 1 x fill: 0.98"),
+        ("first", {"seconds": 2.1}, "first delivery: first <= 0.2 x drain: 0.21"),
+        ("drain", {"rss_bytes": 100_100_000}, "drain <= 100 MB in each round: at most"),
+    ],
+)
+def test_a_limit_of_the_journal_is_a_limit(
+    durability: ModuleType, name: str, change: dict[str, Any], words: str
+) -> None:
+    """Just beyond a limit is a miss, and of that target alone."""
+    rounds = [stretches(durability, **{name: change})]
+    verdicts = durability.judge_durability(rounds)
+    (missed,) = [verdict for verdict in verdicts if not verdict.passed]
+    assert words in missed.text
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("live", {"arrived": 999_999}),
+        ("dead", {"arrived": None}),
+        ("dead_journal", {"duplicates": 1}),
+        ("drain", {"arrived": 999_999, "duplicates": 1}),
+    ],
+)
+def test_what_a_journal_held_must_arrive_once(
+    durability: ModuleType, name: str, change: dict[str, Any]
+) -> None:
+    """Lost, doubled or not counted at all is a miss of the stretch that did it."""
+    verdicts = durability.judge_arrivals([stretches(durability, **{name: change})])
+    (missed,) = [verdict for verdict in verdicts if not verdict.passed]
+    assert missed.text.startswith(f"{name} lost")
+
+
+def test_a_course_that_could_not_run_is_a_miss(durability: ModuleType) -> None:
+    """What was not measured misses its targets, and does not hide behind the others."""
+    verdicts = durability.judge_durability([]) + durability.judge_arrivals([])
     assert not any(verdict.passed for verdict in verdicts)
     assert all("not measured" in verdict.text for verdict in verdicts)

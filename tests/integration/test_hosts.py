@@ -39,6 +39,14 @@ def application(environ, start_response):
 flushing = WSGIFlushMiddleware(application)
 """
 
+# A signal that comes while gunicorn starts a worker is lost on that worker.
+GUNICORN = """
+control_socket_disable = True
+
+def post_worker_init(worker):
+    worker.log.info("ready")
+"""
+
 ASGI_APP = """
 import bizlog
 from bizlog.integrations.serverless import FlushMiddleware
@@ -68,8 +76,8 @@ if __name__ == "__main__":
 
 
 @contextmanager
-def serving(folder: Path, *command: str):
-    """Run a server on a port of its choice; give its process and the port."""
+def serving(folder: Path, *command: str, ready: str = "", times: int = 0):
+    """Run a server until it has said its port, and `ready`; its process and the port."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("BIZLOG_")}
     environment["PYTHONPATH"] = os.pathsep.join((str(ROOT), str(ROOT / "handlers")))
     said = folder / "said"
@@ -82,18 +90,19 @@ def serving(folder: Path, *command: str):
             stderr=output,
         )
     try:
-        yield server, _port(server, said)
+        yield server, _port(server, said, ready, times)
     finally:
         if server.poll() is None:
             server.kill()
             server.wait(PATIENCE)
 
 
-def _port(server, said):
+def _port(server, said, ready, times):
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and server.poll() is None:
-        found = re.search(r"http://127\.0\.0\.1:([1-9]\d*)", said.read_text())
-        if found:
+        text = said.read_text()
+        found = re.search(r"http://127\.0\.0\.1:([1-9]\d*)", text)
+        if found and text.count(ready) >= times:
             return int(found[1])
         time.sleep(0.02)
     raise AssertionError(said.read_text())
@@ -123,10 +132,12 @@ def events(folder: Path) -> list[dict]:
     ]
 
 
-def gunicorn(folder: Path, *options: str):
+def gunicorn(folder: Path, *options: str, workers: int = 1):
     """Serve the WSGI application with gunicorn."""
     (folder / "app.py").write_text(WSGI_APP)
-    return serving(folder, "-m", "gunicorn", "--bind=127.0.0.1:0", *options)
+    (folder / "gunicorn.conf.py").write_text(GUNICORN)
+    command = ("-m", "gunicorn", "--bind=127.0.0.1:0", f"--workers={workers}", *options)
+    return serving(folder, *command, ready="] ready", times=workers)
 
 
 def uvicorn(folder: Path, *command: str):
@@ -144,7 +155,7 @@ def stop(server) -> int:
 def test_gunicorn_with_preload_and_four_workers(tmp_path: Path) -> None:
     """Each worker delivers its own, under an id of its own; the parent its own, once."""
     paths = [f"/{number}" for number in range(24)]
-    with gunicorn(tmp_path, "--preload", "--workers=4", "app:application") as (
+    with gunicorn(tmp_path, "--preload", "app:application", workers=4) as (
         server,
         port,
     ):
@@ -178,13 +189,13 @@ def test_gunicorn_with_the_gevent_worker(tmp_path: Path) -> None:
 
 def test_wsgi_middleware_delivers_after_the_response(tmp_path: Path) -> None:
     """A worker that is killed right after a response has lost nothing."""
-    with gunicorn(tmp_path, "--workers=1", "app:flushing") as (server, port):
+    with gunicorn(tmp_path, "app:flushing") as (server, port):
         worker = int(get(port, "/a"))
         deadline = time.monotonic() + PATIENCE
         while len(events(tmp_path)) < 11 and time.monotonic() < deadline:
             time.sleep(0.02)  # the server closes the body when the client has it
         os.kill(worker, signal.SIGKILL)
-        stop(server)
+        server.kill()
 
     counts = Counter(event["product_id"] for event in events(tmp_path))
     assert counts["/a"] == 10

@@ -8,6 +8,7 @@ import concurrent.futures
 import pytest
 
 from bizlog.delivery import lane as lanes
+from bizlog.delivery.flight import ROUTE_RAISED
 from bizlog.delivery.journal import DAMAGED, JournalError, LaneState
 from bizlog.delivery.receipts import Outcome, Receipts
 from bizlog.exceptions import PermanentSinkError, RetryableSinkError
@@ -809,7 +810,7 @@ def test_who_waits_is_told_what_became_of_each_event(drive, make_record):
         Outcome("delivered"),
         Outcome("dead_lettered", "the test rejects it"),
         Outcome("not_routed"),
-        Outcome("dead_lettered", lanes.ROUTE_RAISED),
+        Outcome("dead_lettered", ROUTE_RAISED),
     ]
     assert receipts.expected == {}
 

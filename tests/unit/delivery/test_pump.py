@@ -728,3 +728,77 @@ def test_a_pump_that_was_abandoned_takes_nothing_more(drive, make_records):
         assert len(rig.queue) == 2
 
     drive(scenario, MemorySink())
+
+
+class Memory:
+    """Stands where a keeper stands; remembers what came from a position on."""
+
+    has_room = True
+
+    def __init__(self, start):
+        self.start = start
+
+    def remembers(self, position):
+        return position >= self.start
+
+    def tend(self):
+        """Nothing to look after."""
+
+    def release(self):
+        """Nothing to free."""
+
+    def close(self, settled):
+        """Nothing to close."""
+
+
+class Hanging(MemorySink):
+    """Accepts and never answers."""
+
+    async def deliver(self, batch):
+        await asyncio.sleep(3_600)
+
+
+def test_a_lane_that_follows_is_waited_for_but_not_long(drive, make_records):
+    """The pump leaves a run to lanes close behind for 20 ms, then keeps the next one."""
+    kept = []
+
+    async def scenario(rig):
+        rig.offer(make_records(3 * module.RUN_EVENTS))
+        for _ in range(3):
+            await asyncio.sleep(module.FOLLOW_SECONDS * 0.9)
+            kept.append(rig.journal.end // module.RUN_EVENTS)
+            await asyncio.sleep(module.FOLLOW_SECONDS * 0.1 + 1e-6)
+
+    drive(scenario, Hanging(), keeper=Memory(0), max_events=20_000)
+    assert kept == [1, 2, 3]
+
+
+def test_a_lane_that_fell_behind_is_not_waited_for(drive, make_records):
+    """Who has to read the disk anyway holds up nothing: all is kept at once."""
+
+    async def scenario(rig):
+        rig.offer(make_records(3 * module.RUN_EVENTS))
+        await asyncio.sleep(module.FOLLOW_SECONDS / 2)
+        assert rig.journal.end == 3 * module.RUN_EVENTS
+
+    drive(scenario, Hanging(), keeper=Memory(1 << 62), max_events=20_000)
+
+
+def test_lanes_that_follow_are_never_far_behind(drive, make_records):
+    """While a sink takes what it gets, no more than two runs wait for it; a flush too."""
+    sink, behind = MemorySink(), []
+
+    async def scenario(rig):
+        append = rig.journal.append
+
+        def appending(run):
+            append(run)
+            behind.append(rig.lanes[0].pending)
+
+        rig.journal.append = appending
+        rig.offer(make_records(3 * module.RUN_EVENTS))
+        assert await rig.pump.flush()
+
+    drive(scenario, sink, keeper=Memory(0), max_events=20_000)
+    assert len(sink.events) == 3 * module.RUN_EVENTS
+    assert max(behind) <= 2 * module.RUN_EVENTS
