@@ -66,11 +66,13 @@ class Request:
         at: When, by the monotonic clock.
         status: What was answered; 0 for nothing.
         numbers: The numbers of its events.
+        again: How many of them were stored before, and are now stored twice.
     """
 
     at: float
     status: int
     numbers: Sequence[int]
+    again: int
 
 
 class Decision(NamedTuple):
@@ -206,12 +208,14 @@ class Sink:
         """Decide about one request, and store its events or not."""
         with self._changed:
             behaviour = self._script.popleft() if self._script else self._usual
+            before = self.doubled
             known = self._answers.get(key) if key and self._honour_keys else None
             if behaviour.status == 200 and behaviour.end != "hang" and known is None:
                 behaviour, known = self._take(behaviour, events, key)
             status = 0 if behaviour.end != "answer" else behaviour.status
+            again = self.doubled - before
             numbers = [event.n for event in events]
-            self.requests.append(Request(time.monotonic(), status, numbers))
+            self.requests.append(Request(time.monotonic(), status, numbers, again))
             self._changed.notify_all()
             hanging = self._hanging
         body = known or b'{"code":503,"status":0,"error":"busy","message":"busy"}'
