@@ -176,6 +176,8 @@ class Engine:
         assert executor is not None
         loop = self._open_loop(executor)
         self._ready.set()
+        if self._closed.is_set():
+            loop.call_soon(self._course.hurry)  # shutdown did not wait for this thread
         self._run_to_the_end(loop)
         executor.retire()
 
@@ -393,6 +395,8 @@ class Engine:
             if not self._bury("bizlog's thread was not available at shutdown"):
                 self._closed.wait(BURIAL_SECONDS)
             self._closed.set()
+            if self._loop is not None:
+                self._call(self._course.hurry)  # it may have started this very moment
         elif self._thread is not None:
             self._thread.join(GRACE_SECONDS)
 

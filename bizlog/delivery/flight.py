@@ -74,6 +74,7 @@ class Flight:
 
     Attributes:
         first_at: When it was taken up, RFC 3339.
+        is_calling: Whether the sink has it right now.
         burial: Its dead letters, once everything is settled.
     """
 
@@ -87,6 +88,7 @@ class Flight:
         self.damaged = routed.damaged
         self.delivery = delivery
         self.burial: Burial | None = None
+        self.is_calling = False
         self.first_at = wall_clock()
 
     @property

@@ -118,6 +118,7 @@ class Lane:
         self._clock = clock
         self._backoff = backoff or Backoff()
         self._breaker = Breaker()
+        self._troubled: Delivery | None = None
         self._lifetime = lifetime
         self._most_flights = max(1, min(max_in_flight, route.sink.max_in_flight))
         self._most_sealed = self._most_flights * OVERTAKING_BATCHES
@@ -224,6 +225,8 @@ class Lane:
 
     def hurry(self) -> None:
         """Cut short the waits after failures: the end is near."""
+        if self._troubled is not None:
+            self._troubled.hurry(self._clock())
         for flight in self._flights:
             flight.delivery.hurry(self._clock())
         self._turn.set()
@@ -329,6 +332,8 @@ class Lane:
             arrivals=self._arrivals_of(cursor, whole, ours.batch),
             lifetime=self._lifetime,
         )
+        if self._troubled is not None:
+            delivery.follow(self._troubled)
         flight = Flight(cursor, whole, ours, delivery)
         self._flights.append(flight)
         return flight
@@ -379,7 +384,11 @@ class Lane:
             await self._until_turn(flight)
             if self.abandoned:
                 return
+            if delivery.done:
+                break  # it was dropped meanwhile
+            flight.is_calling = True
             answer = await self._calls.deliver(flight.part())
+            flight.is_calling = False
             if self.abandoned:
                 return
             self._learn(flight, answer)
@@ -387,7 +396,7 @@ class Lane:
             await self._settle(flight)
 
     async def _until_turn(self, flight: Flight) -> None:
-        while not self.abandoned:
+        while not (self.abandoned or flight.delivery.done):
             wait = self._turn_in(flight)
             if wait is not None and wait <= 0:
                 return
@@ -409,10 +418,12 @@ class Lane:
                 kind = type(answer.failure).__name__
                 delivery.refuse_rest(reason_of(answer.failure), kind)
                 return
-            failed = judge(0, answer.failure)
-            answer = msgspec.structs.replace(failed, kind="later")
+            judged = judge(0, answer.failure)
+            answer = msgspec.structs.replace(judged, kind="later")
         verdict = delivery.answered(answer, now)
-        self._breaker.note(failed=verdict.kind in {"later", "unclear"})
+        failed = verdict.kind in {"later", "unclear"}
+        self._breaker.note(failed=failed)
+        self._troubled = delivery if failed else None
         if not self._breaker.is_open:
             self._turn.set()
         delivery.expire(now)
@@ -448,6 +459,7 @@ class Lane:
         self.delivered += flight.delivery.delivered
         self.not_routed += flight.not_routed
         self.dropped.add("journal_damaged", flight.damaged)
+        self.dropped.add("lane_full", len(flight.delivery.dropped))
         flight.cursor.settle(flight.whole)
         self._flights.remove(flight)
         self._tell(flight, burial)
@@ -467,13 +479,13 @@ class Lane:
         receipts = self._receipts
         if receipts is None or not receipts.expected:
             return
-        refused = {each.index: each.reason for each in flight.delivery.refused}
+        records, dropped = flight.batch.records, flight.delivery.dropped
+        gone = {each.index for each in flight.delivery.refused}.union(dropped)
         delivered = [
-            record
-            for index, record in enumerate(flight.batch.records)
-            if index not in refused
+            record for index, record in enumerate(records) if index not in gone
         ]
         self._tell_buried(burial)
+        self._tell_all([records[index] for index in dropped], "dropped", GIVEN_UP)
         self._tell_all(delivered, "delivered")
         self._tell_all(flight.whole.records, "not_routed")
 
@@ -528,6 +540,8 @@ class Lane:
             How many; none where a journal's disk gives no answer.
         """
         given_up = self.live.skip(events)
+        if given_up:
+            self._drop_flights()
         self._forget_arrivals()
         self.batcher.remove(len(given_up), _size(given_up), self._clock())
         lost = self._leave_out(given_up)
@@ -540,6 +554,13 @@ class Lane:
                 "oldest events were given up",
             )
         return len(given_up)
+
+    def _drop_flights(self) -> None:
+        """Drop what waits for its next attempt: it is older than all that waits."""
+        for flight in self._flights:
+            if flight.cursor is self.live and not flight.is_calling:
+                flight.delivery.drop_rest()
+        self._turn.set()
 
     def _leave_out(self, records: Sequence[Record]) -> list[Record]:
         """Count what is damaged or another sink's; returns this sink's own."""

@@ -317,6 +317,7 @@ class Delivery:
     Attributes:
         due_at: When the next part may be sent.
         refused: Events refused for good.
+        dropped: Events given up by policy, by their index.
         delivered: How many events the sink took.
     """
 
@@ -341,6 +342,7 @@ class Delivery:
         self._last = _NEVER_SENT
         self.due_at = 0.0
         self.refused: list[Refusal] = []
+        self.dropped: list[int] = []
         self.delivered = 0
 
     @property
@@ -476,6 +478,12 @@ class Delivery:
             for index in part.indices
         ]
 
+    def follow(self, other: Delivery) -> None:
+        """Wait as long as another one: its sink is the same, and failed."""
+        self._failures = other._failures  # its own kind
+        self._asked_until = other._asked_until
+        self.due_at = other.due_at
+
     def hurry(self, now: float) -> None:
         """Wait no longer after failures, except for what the destination asked."""
         self._failures = 0
@@ -486,6 +494,11 @@ class Delivery:
         verdict = Verdict("poison", reason=reason, error_type=error_type)
         while self._todo:
             self._refuse(self._todo.pop(), verdict)
+
+    def drop_rest(self) -> None:
+        """Drop whatever is not settled: its room is needed."""
+        while self._todo:
+            self.dropped += self._todo.pop().indices
 
     def give_up(self, reason: str, error_type: str) -> None:
         """Refuse whatever is not settled; what failed last is part of the reason."""

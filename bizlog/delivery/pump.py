@@ -227,7 +227,10 @@ class Pump:
         self._release()
 
     def _release(self) -> None:
-        self._journal.release(min(lane.settled for lane in self.lanes))
+        # What is under way is in a lane's own hands: memory need not hold it as well.
+        on_disk = self._keeper is not None
+        places = [lane.settled if on_disk else lane.live.next for lane in self.lanes]
+        self._journal.release(min(places))
         if self._keeper is not None:
             self._keeper.release()
 

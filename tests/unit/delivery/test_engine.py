@@ -653,6 +653,33 @@ def test_shutdown_at_the_first_event_ends_the_thread(make_rig, make_records):
         assert rig.closed  # and make_rig sees every thread end
 
 
+def test_a_thread_that_comes_too_late_ends_at_once(
+    make_rig, make_records, monkeypatch, letters, until
+):
+    """Shutdown did not wait for it, and took its events; it has nothing to stay for."""
+    inside, go = threading.Event(), threading.Event()
+    real = executor.DaemonExecutor
+
+    def slow_executor(threads):
+        inside.set()
+        go.wait(10)
+        return real(threads)
+
+    monkeypatch.setattr(executor, "DaemonExecutor", slow_executor)
+    rig = make_rig(MemorySink())
+    emitter = threading.Thread(target=rig.offer, args=(make_records(1),))
+    emitter.start()
+    assert inside.wait(10)
+
+    assert not rig.engine.shutdown(0)
+    assert len(letters()) == 1
+    go.set()
+    emitter.join()
+
+    until(lambda: not our_threads())
+    assert rig.closed
+
+
 def test_a_fault_of_our_own_is_told_and_reaches_no_caller(
     make_rig, make_records, monkeypatch
 ):

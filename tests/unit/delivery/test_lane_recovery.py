@@ -727,6 +727,57 @@ def test_damage_in_what_is_given_up_is_no_loss_of_the_lane(
     assert rig.lane.dropped.snapshot() == {"lane_full": 1, "journal_damaged": 1}
 
 
+def test_the_batch_that_waits_for_its_next_attempt_gives_way_first(drive, make_records):
+    """It is the oldest; nothing that a dead sink holds on to may fill the memory."""
+    receipts = Receipts(["sink"])
+    sink, records = FaultySink(fail_calls=None), make_records(30)
+    sink.max_events = 10
+    waits = [receipts.expect(record.event_id) for record in records]
+
+    async def scenario(rig):
+        rig.add(records)
+        flush = asyncio.create_task(rig.lane.flush())
+        await rig.settle(0.1)
+        assert rig.lane.give_up(5) == 5
+        await rig.settle(0.01)
+        assert rig.account == (0, 0, 15, 0, 15)
+        assert rig.lane.dropped.snapshot() == {"lane_full": 15}
+        assert [wait.settled for wait in waits] == [True] * 15 + [False] * 15
+        flush.cancel()
+
+    drive(sink, scenario, receipts=receipts, batch_size=10)
+
+
+def test_the_batch_that_the_sink_has_does_not_give_way(drive, make_records):
+    """It may be delivered this very moment."""
+    sink = FaultySink(delay=1.0)
+    sink.max_events = 10
+
+    async def scenario(rig):
+        rig.add(make_records(30))
+        await rig.settle(0.1)
+        assert rig.lane.give_up(5) == 5
+        await rig.settle(1.0)
+        assert rig.account == (10, 0, 5, 0, 15)
+
+    drive(sink, scenario, batch_size=10)
+
+
+def test_the_next_batch_waits_as_long_as_the_one_that_gave_way(drive, make_records):
+    """A dead sink is not asked more often because its events are given up."""
+    sink = Scripted(*[RetryableSinkError("no")] * 100)
+    sink.max_events = 1
+
+    async def scenario(rig):
+        rig.add(make_records(500))
+        for _ in range(400):
+            await rig.settle(0.1)
+            rig.lane.give_up(1)
+
+    drive(sink, scenario, batch_size=1)
+    assert len(sink.names) < 10  # 0.25, 0.5, 1, 2, 4, 8, 15 s, and 15 s again
+
+
 def test_a_flush_does_not_wait_for_what_others_left(drive, make_records, disk_journal):
     """A backlog of a process that died is not what the caller emitted."""
     journal = disk_journal("old")

@@ -528,6 +528,22 @@ def test_a_cancellation_that_meets_a_wake_up_is_not_lost(drive, make_records):
     drive(scenario, MemorySink())
 
 
+def test_a_dead_lane_does_not_fill_the_memory(drive, make_records):
+    """What its first batch holds up is no reason to keep what others have."""
+    live, dead = MemorySink(), FaultySink(delay=3_600)
+    dead.max_events = 10
+
+    async def scenario(rig):
+        for _ in range(200):
+            rig.offer(make_records(50))
+            await asyncio.sleep(0.1)
+            assert await rig.lanes[0].flush()
+        assert rig.journal.end - rig.journal.start <= 2 * rig.max_events
+        assert rig.lanes[0].delivered == 10_000
+
+    drive(scenario, live, dead, max_events=500)
+
+
 # With a journal on disk
 
 
