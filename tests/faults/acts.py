@@ -74,7 +74,7 @@ def fork(contender: Any, job: Job, report: Report) -> None:
         time.sleep(1.0)
         contender.flush(5.0)
         sys.exit()
-    hung = not _ended(pid, CHILD_SECONDS)
+    hung = not _ended(pid, job["seconds"])
     facts = Report.read(Path("report.json"))  # the child has written since
     report.add(**{**facts, "hung": hung, "last_emit": time.monotonic()})
 

@@ -59,14 +59,14 @@ def handled(scene: Scene) -> Cell:
         cell = scene.cell(sink, outcome, 1_000)
     cell.expect_all()
     cell.expect(outcome.code in {-15, 143}, f"exit code {outcome.code}, not SIGTERM's")
-    cell.expect_seconds((scene.deadline + 0.5) * scene.patience)
+    cell.expect_seconds(scene.deadline + 0.5 * scene.patience)
     return cell
 
 
 def fork(scene: Scene) -> Cell:
     """The client is made, then the process forks: 200 events in the child."""
     with Sink() as sink:
-        outcome = scene.run(sink, act="fork", count=200)
+        outcome = scene.run(sink, act="fork", count=200, seconds=10.0 * scene.patience)
         time.sleep(0.2)
         cell = scene.cell(sink, outcome, 200)
     if outcome.report.get("hung"):
@@ -89,7 +89,8 @@ def hang(scene: Scene) -> Cell:
 
 def _unreachable(scene: Scene, sink: Sink) -> Cell:
     with sink:
-        outcome = scene.run(sink, count=200)
+        options = {"shutdown_timeout": scene.short_deadline}
+        outcome = scene.run(sink, count=200, options=options)
         cell = scene.cell(sink, outcome, 200)
         if scene.contender.journal:
             sink.behave(OK)
@@ -100,7 +101,7 @@ def _unreachable(scene: Scene, sink: Sink) -> Cell:
             cell.notes.append("after a restart")
     if scene.contender.ours:
         cell.expect_all()
-        cell.expect_seconds((scene.deadline + 0.5) * scene.patience)
+        cell.expect_seconds((scene.short_deadline + 0.5) * scene.patience)
         cell.expect(BLOCKED not in cell.notes, BLOCKED)
         scene.expect_quick_emits(cell, outcome.report)
     return cell

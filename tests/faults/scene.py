@@ -20,6 +20,7 @@ from processes import HERE, Child, Outcome
 from server import Sink
 
 CUT_SECONDS = 30.0
+SHUTDOWN_SECONDS = 5.0  # bizlog's default
 BLOCKED = "emit blocks"
 
 
@@ -73,16 +74,27 @@ class Scene:
         return random.Random(f"{self.seed}-{self.contender.name}")
 
     @property
+    def cut(self) -> float:
+        """Seconds after which a process is killed."""
+        return CUT_SECONDS * max(1.0, self.patience / 3)
+
+    @property
+    def short_deadline(self) -> float:
+        """Seconds that bizlog's end may take where no sink answers."""
+        return 1.0 if self.quick else SHUTDOWN_SECONDS
+
+    @property
     def deadline(self) -> float:
-        """Seconds that bizlog's end may take for its sinks: its default, or less."""
-        return 1.0 if self.quick else 5.0
+        """Seconds that it may take elsewhere: the default, on a slow machine more."""
+        return SHUTDOWN_SECONDS * max(1.0, self.patience)
 
     def options(self, **settings: Any) -> dict[str, Any]:
         """Settings that bizlog's columns run with; peers have their defaults."""
         if not self.contender.ours:
             return {}
-        quick = {"shutdown_timeout": self.deadline, "flush_interval": 0.5}
-        return {**quick, **settings} if self.quick else settings
+        ending = {"shutdown_timeout": self.deadline}
+        quick = {"flush_interval": 0.5} if self.quick else {}
+        return {**ending, **quick, **settings}
 
     def start(self, sink: Sink, *, act: str = "emit", **job: Any) -> Child:
         """Start a child of this contender."""
@@ -100,10 +112,10 @@ class Scene:
             full.setdefault("ledger", True)
         return Child(full, self.folder)
 
-    def run(self, sink: Sink, *, cut: float = CUT_SECONDS, **job: Any) -> Outcome:
+    def run(self, sink: Sink, *, cut: float | None = None, **job: Any) -> Outcome:
         """Run a child to its end."""
         with self.start(sink, **job) as child:
-            return child.finish(cut)
+            return child.finish(cut or self.cut)
 
     def run_until(
         self, sink: Sink, done: Callable[[], bool], seconds: float, **job: Any
@@ -116,7 +128,7 @@ class Scene:
                 if sink.wait_for(done, 0.2):
                     break
             child.release()
-            return child.finish(CUT_SECONDS)
+            return child.finish(self.cut)
 
     def restart(self, sink: Sink, n: int, done: Callable[[], bool]) -> Outcome:
         """
