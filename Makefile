@@ -27,16 +27,17 @@ NO_VERSION = Python 3.$* is not here: pyenv install 3.$*, or your system's packa
 PYTHON ?= $(call find,3.13 3.12 3.11 3)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-lowest check bench clean $(VERSIONS:%=test-%)
+.PHONY: help demo test test-all test-lowest check bench faults clean $(VERSIONS:%=test-%)
 
 help: ## Explain the verbs
 	@echo "make VERB"
 	@sed -n 's/^\([a-z-]*\):.*## /  \1|/p' $(MAKEFILE_LIST) | \
 		awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
 	@echo
-	@echo "ARGS=... goes to pytest or to the benchmark, as in"
+	@echo "ARGS=... goes to pytest, to the benchmark or to the fault matrix, as in"
 	@echo "  make test ARGS='tests/unit -k ledger'    (a part: no coverage gate)"
 	@echo "  make bench ARGS=--quick"
+	@echo "  make faults ARGS='--only sigkill,hang --contender bizlog-journal'"
 
 demo: .venv/.runtime ## Run the example shop: events in, files and ledger out
 	@.venv/bin/python examples/shop/run.py $(ARGS)
@@ -63,6 +64,9 @@ check: .venv/.dev ## Lint, format, types (mypy and pyright, strict), layers
 
 bench: .venv-bench/.bench ## Measure bizlog beside its peers; fails where a target is missed
 	.venv-bench/bin/python tests/bench/bench.py $(ARGS)
+
+faults: .venv-faults/.faults ## Put bizlog and its peers under faults; fails where bizlog misses
+	.venv-faults/bin/python tests/faults/matrix.py $(ARGS)
 
 clean: ## Delete the venvs, the caches and what was built
 	rm -rf .venv .venv-* build dist .coverage .coverage.* .hypothesis .mypy_cache \
@@ -91,3 +95,6 @@ python-3.%:
 
 .venv-bench/.bench: pyproject.toml tests/bench/requirements.txt
 	$(call venv,$(PYTHON),$(NO_PYTHON),--editable . --requirement tests/bench/requirements.txt)
+
+.venv-faults/.faults: pyproject.toml tests/faults/requirements.txt
+	$(call venv,$(PYTHON),$(NO_PYTHON),--editable . --requirement tests/faults/requirements.txt)
