@@ -32,6 +32,7 @@ from bizlog.registry import Registry, registry
 from bizlog.sinks import BaseSink, Batch, Record, Rejection, Route, SendResult
 
 if TYPE_CHECKING:
+    from bizlog.delivery.receipts import Outcome, Receipt
     from bizlog.handler import BusinessEventHandler, divert, logging_config
     from bizlog.integrations.serverless import flush_after
     from bizlog.settings import Settings
@@ -56,8 +57,10 @@ __all__ = [
     "MissingExtraError",
     "OrderEvent",
     "OrderItem",
+    "Outcome",
     "PermanentSinkError",
     "ProductEvent",
+    "Receipt",
     "Record",
     "RegistrationError",
     "Registry",
@@ -91,6 +94,8 @@ __all__ = [
 # within 1.2 x the time of `import structlog`.
 _LATE = {
     "BusinessEventHandler": "handler",
+    "Outcome": "delivery.receipts",
+    "Receipt": "delivery.receipts",
     "Settings": "settings",
     "divert": "handler",
     "flush_after": "integrations.serverless",

@@ -61,3 +61,19 @@ def _one_line(text: str) -> str:
     from bizlog._detectors import scrub  # noqa: PLC0415  # only for messages
 
     return scrub(" ".join(text[:_MAX_READ].split()))[:_MAX_MESSAGE]
+
+
+def reason_of(error: BaseException) -> str:
+    """Say what failed; whatever was raised, in text that UTF-8 can write."""
+    try:
+        return writable(describe_error(error))
+    except Exception:  # noqa: BLE001  # a foreign __str__
+        return type(error).__name__
+
+
+def writable(text: object) -> str:
+    """Quote foreign words, without what looks personal, in text UTF-8 can write."""
+    from bizlog._detectors import scrub  # noqa: PLC0415  # only for messages
+
+    # A sink may quote the event that it refuses.
+    return scrub(str(text)).encode("utf-8", "replace").decode()

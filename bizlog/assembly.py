@@ -7,7 +7,6 @@ process has its own.
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING
 
@@ -127,12 +126,3 @@ def named(routes: Sequence[Route]) -> dict[str, Route]:
             name = f"{route.sink.name}-{number}"
         found[name] = route
     return found
-
-
-def has_journals(folder: str | os.PathLike[str]) -> bool:
-    """Say whether a journal folder holds anything, perhaps of a process that died."""
-    try:
-        with os.scandir(folder) as entries:
-            return any(entry.name.endswith(".db") for entry in entries)
-    except OSError:
-        return False

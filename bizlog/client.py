@@ -27,21 +27,11 @@ import msgspec
 import structlog
 
 from bizlog import diagnostics, processors, separation
-from bizlog.assembly import assemble, has_journals
+from bizlog._wording import reason_of
 from bizlog.coercion import payload_fields
 from bizlog.delivery.dead_letters import DeadLetter, DeadLetterFolder, wall_clock
 from bizlog.delivery.engine import Engine
-from bizlog.delivery.policy import reason_of
 from bizlog.delivery.queue import FrontQueue, Overflow
-from bizlog.delivery.receipts import (
-    CLOSED,
-    QUEUE_FULL,
-    Level,
-    Receipt,
-    Receipts,
-    Sent,
-    Wait,
-)
 from bizlog.events import (
     AdminEvent,
     AIEvent,
@@ -80,6 +70,7 @@ if TYPE_CHECKING:
 
     from bizlog.delivery.lane import Lane
     from bizlog.delivery.pump import Pump
+    from bizlog.delivery.receipts import Level, Receipt, Wait
     from bizlog.registry import Registry
     from bizlog.settings import Settings
     from bizlog.sinks import Record, SeedSink
@@ -177,7 +168,7 @@ class BusinessTelemetryClient:
         self._outlet = self.chain.outlet(None)
         self._set_up_delivery(settings)
         _clients.add(self)
-        if settings.journal is not None and has_journals(settings.journal):
+        if settings.journal is not None and _has_journals(settings.journal):
             self._engine.wake()  # a process that died may have left events behind
 
     def _count_from_zero(self) -> None:
@@ -202,6 +193,8 @@ class BusinessTelemetryClient:
             self.chain.producer_id,
             settings.dead_letters_max_bytes,
         )
+        from bizlog.delivery.receipts import Receipts, Sent  # noqa: PLC0415
+
         self._receipts = Receipts()
         self._queue.on_drop = self._receipts.note_dropped
         self._sent = Sent()
@@ -233,6 +226,9 @@ class BusinessTelemetryClient:
         self._engine.wake()
 
     def _make_pump(self) -> Pump:
+        # 4 ms that `import bizlog` need not take.
+        from bizlog.assembly import assemble  # noqa: PLC0415
+
         return assemble(
             self.settings,
             queue=self._queue,
@@ -446,8 +442,8 @@ class BusinessTelemetryClient:
                 tell(wait)
             taken = self._queue.offer(record)
             if not taken:
-                reason = CLOSED if self._queue.closed else QUEUE_FULL
-                self._receipts.lose(record.event_id, reason)
+                closed = self._queue.closed
+                self._receipts.not_taken(record.event_id, closed=closed)
             return taken
 
         return offer
@@ -482,6 +478,8 @@ class BusinessTelemetryClient:
                 more sinks than there are.
             InvalidEventError: In development only.
         """
+        from bizlog.delivery.receipts import Receipt  # noqa: PLC0415  # see _make_pump
+
         self._check_confirm(level, quorum)
         wait = self._sent.get(event)
         if wait is None:
@@ -646,6 +644,15 @@ class BusinessTelemetryClient:
         traceback: TracebackType | None,
     ) -> None:
         await self.shutdown()
+
+
+def _has_journals(folder: str) -> bool:
+    """Say whether a journal folder holds anything, perhaps of a process that died."""
+    try:
+        with os.scandir(folder) as entries:
+            return any(entry.name.endswith(".db") for entry in entries)
+    except OSError:
+        return False
 
 
 def event_state(event: BaseEvent | str, fields: dict[str, Any]) -> dict[str, Any]:

@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+    from contextvars import Token
 
 _OPENTELEMETRY = "opentelemetry.context"
 
@@ -55,11 +56,16 @@ guard = Guard()
 """The process-wide counters."""
 
 
-class Entry(NamedTuple):
+class Entry:
     """What `enter` did, for `leave` to undo."""
 
-    mark: Token[bool]
-    resume_tracing: Callable[[], object] | None
+    __slots__ = ("mark", "resume_tracing")
+
+    def __init__(
+        self, mark: Token[bool], resume_tracing: Callable[[], object] | None
+    ) -> None:
+        self.mark = mark
+        self.resume_tracing = resume_tracing
 
 
 inside = _inside.get

@@ -10,7 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from bizlog import diagnostics, separation
-from bizlog.delivery.policy import reason_of
+from bizlog._wording import reason_of
 from bizlog.ledger import Durations
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from bizlog import diagnostics
-from bizlog.delivery.policy import reason_of
+from bizlog._wording import reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection

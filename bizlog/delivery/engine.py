@@ -25,9 +25,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from bizlog import diagnostics, stamps
-from bizlog.delivery import termination
-from bizlog.delivery.course import Course
-from bizlog.delivery.policy import reason_of
+from bizlog._wording import reason_of
 from bizlog.delivery.threads import Answer, Flag, new_loop, start_thread
 
 if TYPE_CHECKING:
@@ -88,6 +86,8 @@ class Engine:
         self._close_token = [True]
         self._burial_token = [True]
         self._loop: asyncio.AbstractEventLoop | None = None
+        from bizlog.delivery.course import Course  # noqa: PLC0415  # as the pump
+
         self._course = Course(self.pump, self._bury_late)
         self._main: asyncio.Task[None] | None = None
         self._thread: threading.Thread | None = None
@@ -114,7 +114,13 @@ class Engine:
 
     def heed_sigterm(self) -> None:
         """Shut down at SIGTERM, too."""
+        from bizlog.delivery import termination  # noqa: PLC0415  # for who asks
+
         termination.watch(self)
+
+    def _forget_sigterm(self) -> None:
+        if termination := sys.modules.get("bizlog.delivery.termination"):
+            termination.forget(self)
 
     def wake(self) -> None:
         """Have the pump look at the queue; from any thread, at any time."""
@@ -350,7 +356,7 @@ class Engine:
         if self._is_idle():
             self._course.flushed = True
             self._closed.set()
-            termination.forget(self)
+            self._forget_sigterm()
             return True
         try:
             self._close(time.monotonic() + timeout)
@@ -360,7 +366,7 @@ class Engine:
         finally:
             _running.discard(self)
             self._tell_end(timeout)
-            termination.forget(self)
+            self._forget_sigterm()
         return self._course.flushed
 
     @property
@@ -527,7 +533,8 @@ def _begin_anew_in_child() -> None:
     for engine in _running:
         engine.leave_to_parent([])
     _running.clear()
-    termination.forget_all()
+    if termination := sys.modules.get("bizlog.delivery.termination"):
+        termination.forget_all()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from bizlog import diagnostics
+from bizlog._wording import reason_of
 from bizlog.delivery.calls import CANCEL_SECONDS, Calls, StartError
 from bizlog.delivery.cursor import Cursor
 from bizlog.delivery.dead_letters import wall_clock
@@ -36,7 +37,6 @@ from bizlog.delivery.policy import (
     Refusal,
     Verdict,
     judge,
-    reason_of,
 )
 from bizlog.exceptions import PermanentSinkError
 from bizlog.ledger import Counts, Tallies

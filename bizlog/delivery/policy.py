@@ -19,7 +19,7 @@ from zlib import crc32
 
 import msgspec
 
-from bizlog._wording import describe_error
+from bizlog._wording import reason_of, writable
 from bizlog.exceptions import (
     BatchTooLargeError,
     PermanentSinkError,
@@ -264,8 +264,8 @@ def _read(events: int, answer: SendResult) -> Verdict:
     refused = {
         index: Refusal(
             index,
-            _writable(rejection.reason),
-            None if rejection.path is None else _writable(rejection.path),
+            writable(rejection.reason),
+            None if rejection.path is None else writable(rejection.path),
         )
         for rejection in answer.rejected
         if 0 <= (index := as_index(rejection.index)) < events
@@ -275,7 +275,7 @@ def _read(events: int, answer: SendResult) -> Verdict:
         "taken",
         refused=tuple(refused[index] for index in sorted(refused)),
         retry=tuple(sorted(retry - refused.keys())),
-        reason=_writable(answer.retry_reason or "the sink could not take it now"),
+        reason=writable(answer.retry_reason or "the sink could not take it now"),
         error_type="retry",
         retry_after=_seconds(answer.retry_after),
     )
@@ -559,18 +559,3 @@ def part_name(indices: Sequence[int]) -> str:
         return f".{indices[0]}-{indices[-1]}"
     digest = crc32(b"".join(index.to_bytes(4, "big") for index in indices))
     return f".{indices[0]}-{indices[-1]}.{len(indices)}.{digest:08x}"
-
-
-def reason_of(error: BaseException) -> str:
-    """Say what failed; whatever was raised, in text that UTF-8 can write."""
-    try:
-        return _writable(describe_error(error))
-    except Exception:  # noqa: BLE001  # a foreign __str__
-        return type(error).__name__
-
-
-def _writable(text: object) -> str:
-    from bizlog._detectors import scrub  # noqa: PLC0415  # only for messages
-
-    # A sink may quote the event that it refuses.
-    return scrub(str(text)).encode("utf-8", "replace").decode()

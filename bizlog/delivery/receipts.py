@@ -186,6 +186,10 @@ class Receipts:
         for sink in self.sinks:
             self.settle(event_id, sink, "dropped", reason)
 
+    def not_taken(self, event_id: str, *, closed: bool) -> None:
+        """Learn that the queue did not take an event, full or closed."""
+        self.lose(event_id, CLOSED if closed else QUEUE_FULL)
+
     def note_dropped(self, record: Record) -> None:
         """Keep in mind what the queue dropped; on the emit path, so no more."""
         if record.event_id in self.expected:

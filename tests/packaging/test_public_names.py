@@ -12,10 +12,13 @@ import pytest
 import bizlog
 import bizlog_handlers
 from bizlog import exceptions, handler, settings
+from bizlog.delivery import receipts
 from bizlog.integrations import serverless
 
 LOADED_LATE = {
     "BusinessEventHandler": handler,
+    "Outcome": receipts,
+    "Receipt": receipts,
     "Settings": settings,
     "divert": handler,
     "flush_after": serverless,
