@@ -137,6 +137,9 @@ class HttpSink(BaseSink):
             raise ConfigurationError(problems)
         codec_for(compression)  # here, where a missing extra stops the start
         _load_aiohttp()
+        # Here and not in `start`: it imports. A child that is forked while bizlog's
+        # thread imports a module waits for that module without end.
+        self._user_agent = _user_agent()
         self._session: aiohttp.ClientSession | None = None
         self._proxy: str | None = None
 
@@ -227,7 +230,7 @@ class HttpSink(BaseSink):
             ),
             # The engine limits the whole call.
             timeout=aiohttp.ClientTimeout(total=None, connect=self._connect_timeout),
-            headers={"User-Agent": _user_agent(), **self._headers},
+            headers={"User-Agent": self._user_agent, **self._headers},
             cookie_jar=aiohttp.DummyCookieJar(),
             # Answers are read up to a limit, which compression would lift.
             auto_decompress=False,

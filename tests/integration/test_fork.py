@@ -557,3 +557,29 @@ def test_events_on_their_way_are_the_parents(make_client) -> None:
     assert client.flush_sync(10)
     assert client.ledger().sinks["taken"].delivered == 1
     assert client.ledger().closed
+
+
+IMPORTS = """
+import sys
+import bizlog
+
+client = bizlog.configure(sinks=["file:./events"], journal="./journal")
+before = set(sys.modules)
+log = bizlog.get_logger()
+log.info("order.placed", order_id=1)
+log.info("order.placed", order_total="no number")
+assert bizlog.flush(20)
+print(sorted(name for name in set(sys.modules) - before))
+"""
+
+
+def test_bizlogs_thread_imports_nothing(tmp_path):
+    """A child that is forked meanwhile would wait for the module without end."""
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTS],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "[]\n"

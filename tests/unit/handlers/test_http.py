@@ -1450,3 +1450,36 @@ def test_from_a_call_to_the_collector(fresh_process):
     events = [event for body in collector.bodies for event in json.loads(body)]
     assert [event["order_id"] for event in events] == [str(n) for n in range(20)]
     assert bizlog.ledger().sinks["http"].delivered == 20
+
+
+IMPORTS = """
+import asyncio
+import concurrent.futures.thread  # bizlog's own executor has it
+import sys
+from bizlog.exceptions import RetryableSinkError
+from bizlog.sinks import Batch, Record
+from bizlog_handlers.http import HttpSink
+
+sink = HttpSink("http://127.0.0.1:9/events")
+before = set(sys.modules)
+
+async def main():
+    await sink.start()
+    record = Record(b"{}" * 40_000, "id", "order.placed", "", 1)
+    try:
+        await sink.deliver(Batch("journal", 0, 0, [record]))
+    except RetryableSinkError:
+        pass
+    await sink.stop()
+
+asyncio.run(main())
+print(sorted(name for name in set(sys.modules) - before))
+"""
+
+
+def test_nothing_is_imported_after_the_sink_is_made() -> None:
+    """A child forked while bizlog's thread imports something would wait without end."""
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTS], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
