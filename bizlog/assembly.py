@@ -74,7 +74,7 @@ def _keeper(settings: Settings, notes: Callable[[], dict[str, bytes]]) -> Keeper
     if settings.journal is None:
         return None
     # With sqlite3 behind it: 5 ms that the import need not take.
-    from bizlog.delivery.keeper import Keeper  # noqa: PLC0415
+    from bizlog.delivery.keeper import Keeper  # noqa: PLC0415  # as said
 
     return Keeper(
         settings.journal,

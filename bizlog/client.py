@@ -193,7 +193,7 @@ class BusinessTelemetryClient:
             self.chain.producer_id,
             settings.dead_letters_max_bytes,
         )
-        from bizlog.delivery.receipts import Receipts, Sent  # noqa: PLC0415
+        from bizlog.delivery.receipts import Receipts, Sent  # noqa: PLC0415  # as below
 
         self._receipts = Receipts()
         self._queue.on_drop = self._receipts.note_dropped
@@ -227,7 +227,7 @@ class BusinessTelemetryClient:
 
     def _make_pump(self) -> Pump:
         # 4 ms that `import bizlog` need not take.
-        from bizlog.assembly import assemble  # noqa: PLC0415
+        from bizlog.assembly import assemble  # noqa: PLC0415  # as said
 
         return assemble(
             self.settings,

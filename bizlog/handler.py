@@ -497,8 +497,8 @@ def _take_over(fresh: BusinessTelemetryClient) -> None:
     `configure` waits for what that one still holds. Here that could not come to an
     end: dictConfig holds logging's lock, which bizlog's thread needs when a sink logs.
     """
-    before = clients._default  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    clients._default = fresh  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    before = clients._default  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # it configures
+    clients._default = fresh  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # it configures
     if before is not None:
         with suppress(RuntimeError):  # the interpreter exits: its hook shuts it down
             threading.Thread(target=_retire, args=(before,), daemon=True).start()

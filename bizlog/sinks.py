@@ -239,7 +239,7 @@ class BaseSink:
         vars(self).clear()
         vars(self)["_made_with"] = args, options
         try:
-            self.__init__(*args, **options)  # type: ignore[misc]
+            self.__init__(*args, **options)  # type: ignore[misc]  # begins anew
         except Exception:
             vars(self).update(of_the_parent)
             raise

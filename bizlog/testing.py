@@ -371,11 +371,11 @@ def _settings(options: Mapping[str, Any]) -> Settings:
 
 
 def _default() -> BusinessTelemetryClient | None:
-    return clients._default  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    return clients._default  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # its tool
 
 
 def _set_default(client: BusinessTelemetryClient | None) -> None:
-    clients._default = client  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    clients._default = client  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # its tool
 
 
 @contextmanager

@@ -85,7 +85,7 @@ class LetterFolder:
 def _seize(descriptor: int) -> bool:
     try:
         import fcntl  # noqa: PLC0415  # not on Windows, where nothing is locked
-    except ImportError:  # pragma: no cover
+    except ImportError:  # pragma: no cover  # Windows has no file locks of this kind
         return True
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -192,7 +192,7 @@ class _Replay:
         self._fed = 0
         self._save_at = time.monotonic() + SAVE_SECONDS
 
-    def _earlier(self, from_start: bool, query: Query) -> resume.State:  # noqa: FBT001
+    def _earlier(self, from_start: bool, query: Query) -> resume.State:  # noqa: FBT001  # the option
         state = None if from_start else resume.load(self._path, self._command)
         if state is None:
             return resume.State(self._command, query, {})

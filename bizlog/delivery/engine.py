@@ -441,7 +441,7 @@ class Engine:
 
 def _executors() -> ModuleType:
     # 1 ms that `import bizlog` need not take.
-    from bizlog.delivery import executor  # noqa: PLC0415
+    from bizlog.delivery import executor  # noqa: PLC0415  # as said
 
     return executor
 

@@ -44,7 +44,7 @@ _NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP})
 
 _numbers = itertools.count(1)
 
-if sys.platform == "win32":  # pragma: no cover
+if sys.platform == "win32":  # pragma: no cover  # CI has no Windows
 
     def _hold(fd: int) -> None:
         """Do without a lock."""

@@ -342,7 +342,7 @@ def _unreadable(option: str, error: Exception) -> RetryableSinkError:
     )
 
 
-def _joined(records: Sequence[Record], format: Format) -> bytes:  # noqa: A002
+def _joined(records: Sequence[Record], format: Format) -> bytes:  # noqa: A002  # as there
     events = [record.data for record in records]
     if format == "json":
         return b"[%b]" % b",".join(events)

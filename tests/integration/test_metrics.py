@@ -72,7 +72,7 @@ class StuckSink(BaseSink):
         self.may_block = lambda: True
 
     async def deliver(self, batch):
-        while not (self.may_block() or self.released.is_set()):  # noqa: ASYNC110
+        while not (self.may_block() or self.released.is_set()):  # noqa: ASYNC110  # the test sets it elsewhere
             await asyncio.sleep(0.001)
         self.entered.set()
         self.released.wait(30)

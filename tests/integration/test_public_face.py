@@ -210,7 +210,7 @@ def test_reserved_names_never_raise_and_never_overwrite(sink: MemorySink) -> Non
 @pytest.mark.parametrize(
     ("given", "written"),
     [
-        (datetime(2026, 1, 2, 3, 4, 5, 6), "2026-01-02T03:04:05.000006Z"),  # noqa: DTZ001
+        (datetime(2026, 1, 2, 3, 4, 5, 6), "2026-01-02T03:04:05.000006Z"),  # noqa: DTZ001  # naive on purpose
         (
             datetime(2026, 1, 2, 3, tzinfo=timezone(timedelta(hours=2))),
             "2026-01-02T01:00:00.000000Z",

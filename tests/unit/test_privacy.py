@@ -270,7 +270,7 @@ def test_a_class_whose_types_are_unknown_is_masked_whole():
     """What its fields may hold cannot be known, and its tags cannot be read."""
 
     class Later(BaseEvent):
-        name: Annotated[Missing, describe("x", privacy="mask")] = None  # noqa: F821
+        name: Annotated[Missing, describe("x", privacy="mask")] = None  # noqa: F821  # missing on purpose
         note: str | None = None
 
     found = named(Later)

@@ -113,7 +113,7 @@ class Model(pydantic.BaseModel):
 class Gone:
     """A dataclass, as far as one can see, that lost an attribute."""
 
-    __dataclass_fields__ = {"gone": None}  # noqa: RUF012
+    __dataclass_fields__ = {"gone": None}  # noqa: RUF012  # as dataclasses have it
 
 
 class Number:
@@ -431,7 +431,7 @@ def test_policies_hold_at_every_depth() -> None:
 
 def test_dropped_keys_are_gone() -> None:
     """A policy that drops leaves no key and no marker."""
-    from bizlog.privacy import DROP  # noqa: PLC0415
+    from bizlog.privacy import DROP  # noqa: PLC0415  # for this test only
 
     assert plain({"name": "Jane", "x": 1}, shield(name=lambda _: DROP)) == {"x": 1}
 

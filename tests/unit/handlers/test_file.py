@@ -333,7 +333,7 @@ def test_an_old_file_is_completed_though_nothing_comes(tmp_path, make_batch):
         for count in (1, 2):
             await asyncio.sleep(0.08)
             await sink.deliver(make_batch("x"))
-            await eventually(lambda: len(visible(tmp_path)) == count)  # noqa: B023
+            await eventually(lambda: len(visible(tmp_path)) == count)  # noqa: B023  # used at once
         await sink.stop()
 
     asyncio.run(live())
