@@ -19,6 +19,7 @@ from bizlog.delivery.journal import MemoryJournal
 from bizlog.delivery.lane import Lane
 from bizlog.delivery.policy import Backoff, Batcher
 from bizlog.sinks import Record, Route
+from bizlog.testing import ManualClock
 
 
 @pytest.fixture
@@ -234,6 +235,12 @@ class DiskJournal(MemoryJournal):
     def close(self, *, remove=False):
         self.is_closed = True
         self.is_removed = self.is_removed or remove
+
+
+@pytest.fixture
+def clock():
+    """A clock that stands still until it is set forward."""
+    return ManualClock()
 
 
 @pytest.fixture

@@ -73,21 +73,6 @@ def home(tmp_path):
     return Home(tmp_path)
 
 
-class Clock:
-    """Monotonic seconds."""
-
-    now = 0.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    """A clock that stands still until it is set forward."""
-    return Clock()
-
-
 @pytest.fixture
 def journal(home, clock):
     """A journal with a window of 3,000 bytes."""

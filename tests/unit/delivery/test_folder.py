@@ -16,21 +16,6 @@ from bizlog.delivery.sqlite import SqliteJournal
 from bizlog.exceptions import ConfigurationError
 
 
-class Clock:
-    """Monotonic seconds."""
-
-    now = 0.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    """A clock that stands still until it is set forward."""
-    return Clock()
-
-
 @pytest.fixture
 def path(tmp_path):
     """A folder that does not exist yet."""
