@@ -257,14 +257,14 @@ def replace_clocks_and_disks() -> None:
 def _replace_clocks() -> None:
     plain, plain_ns, moment = time.time, time.time_ns, dt.datetime
 
-    class Shifted(moment):  # type: ignore[valid-type,misc]
+    class Shifted(moment):  # type: ignore[valid-type,misc]  # a class by variable
         @classmethod
         def now(cls, tz: Any = None) -> Any:
             return moment.now(tz) + dt.timedelta(seconds=_Shift.seconds)
 
     time.time = lambda: plain() + _Shift.seconds
     time.time_ns = lambda: plain_ns() + int(_Shift.seconds * 1e9)
-    dt.datetime = Shifted  # type: ignore[misc]
+    dt.datetime = Shifted  # type: ignore[misc]  # the fault
 
 
 def clock(contender: Any, job: Job, report: Report) -> None:

@@ -209,7 +209,7 @@ def wrong_types(log: Any, plant: Planted) -> int:
         {"customer_name": Talkative(plant.name())},
         {"customer_name": plant.name().encode()},
         {"customer_name": Text(plant.name())},
-        {"customer_name": member.ONE},  # type: ignore[attr-defined]
+        {"customer_name": member.ONE},
         {"user_id": {"mail": plant.email()}},
         {"user_id": [plant.email()]},
         {"user_id": Talkative(plant.email())},

@@ -419,7 +419,7 @@ def test_own_processors_see_change_and_drop(sink: MemorySink) -> None:
             raise structlog.DropEvent
         return {**event, "event": "product.searched", "tenant": "t"}
 
-    log = bizlog.get_logger(processors=[mine])  # type: ignore[list-item]
+    log = bizlog.get_logger(processors=[mine])
     with bizlog.session("s"):
         log.info("product.viewed", product_id="1")
         log.info("product.listed")
@@ -437,7 +437,7 @@ def test_a_processor_that_raises_loses_nothing(sink: MemorySink) -> None:
     def broken(*_: object) -> None:
         raise ValueError("no")
 
-    log = bizlog.get_logger(processors=[broken])  # type: ignore[list-item]
+    log = bizlog.get_logger(processors=[broken])
     log.info("order.placed", customer_name="Jane Doe")
     assert sent(sink) == []
     (letter,) = letters()
@@ -582,14 +582,14 @@ def test_a_decorated_generator_keeps_its_context_to_itself() -> None:
         generator = generate()
         assert next(generator) == {"session_id": "g", "step": 1}
         assert context() == {"session_id": "outer"}
-        assert generator.send("sent") == ("sent", {"session_id": "g", "step": 1})  # type: ignore[attr-defined]
-        assert generator.throw(KeyError()) == "caught"  # type: ignore[attr-defined]
+        assert generator.send("sent") == ("sent", {"session_id": "g", "step": 1})
+        assert generator.throw(KeyError()) == "caught"
         with pytest.raises(StopIteration) as stop:
             next(generator)
         assert stop.value.value == "end"
         closed = generate()
         next(closed)
-        closed.close()  # type: ignore[attr-defined]
+        closed.close()
         assert context() == {"session_id": "outer"}
 
 
@@ -630,7 +630,7 @@ def test_a_generator_may_end_in_another_context() -> None:
 
     generator = generate()
     contextvars.copy_context().run(next, generator)
-    generator.close()  # type: ignore[attr-defined]
+    generator.close()
     assert context() == {}
 
 
@@ -762,11 +762,11 @@ def test_all_faults_come_in_one_list(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(bizlog.ConfigurationError) as caught:
         bizlog.configure(
             sinks=["fiel:./x", "file:./x?rotate_byte=1", 5, {"directory": "."}],
-            overflow="explode",  # type: ignore[arg-type]
+            overflow="explode",
             queue_events=0,
             privacy={"a": "erase"},
             hash_key="short-secret",
-            development=1,  # type: ignore[arg-type]
+            development=1,
         )
     text = str(caught.value)
     assert len(caught.value.problems) == 12
@@ -972,7 +972,7 @@ def test_disabled_does_nothing_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BIZLOG_DISABLED", "1")
     threads = set(threading.enumerate())
     client = bizlog.configure(source="test", sinks=["nowhere:x"], development=True)
-    log = bizlog.get_logger(processors=[lambda *_: 1 / 0])  # type: ignore[list-item]
+    log = bizlog.get_logger(processors=[lambda *_: 1 / 0])
     with bizlog.session("s"):
         log.info("order.placed", order_total="no number")
         assert client.send_sync("order.placed") is None

@@ -359,7 +359,7 @@ def at_depth(left: int, call: Any) -> Any:
     depth = 0
     frame = sys._getframe()
     while frame:
-        depth, frame = depth + 1, frame.f_back  # type: ignore[assignment]
+        depth, frame = depth + 1, frame.f_back
     return down(sys.getrecursionlimit() - depth - left)
 
 
@@ -405,7 +405,7 @@ def test_without_memory_the_envelope_goes_out(
     assert event["custom_properties"] == {"bizlog_error": error.__name__}
 
 
-class Odd(UserDict):  # type: ignore[type-arg]
+class Odd(UserDict):
     """A mapping that cannot be read."""
 
     def __iter__(self) -> Any:
@@ -452,7 +452,7 @@ def test_a_mapping_that_cannot_be_read_is_one_property(
 ) -> None:
     """A mapping whose methods raise costs itself, not the properties beside it."""
 
-    class Closed(UserDict):  # type: ignore[type-arg]
+    class Closed(UserDict):
         def __iter__(self) -> Any:
             raise error
 

@@ -114,7 +114,7 @@ class Integer(int):
     """An int of another kind."""
 
 
-class Items(list):  # type: ignore[type-arg]
+class Items(list):
     """A list of another kind."""
 
 
@@ -183,7 +183,7 @@ def test_an_interrupt_passes_and_is_counted() -> None:
 
     sink = MemorySink()
     with bizlog.BusinessTelemetryClient(source="t", sinks=[sink]) as client:
-        log = bizlog.get_logger(client=client, processors=[interrupted])  # type: ignore[list-item]
+        log = bizlog.get_logger(client=client, processors=[interrupted])
         with pytest.raises(KeyboardInterrupt):
             log.info("order.placed")
     assert client.ledger().sinks["memory"].dropped == {"interrupted": 1}

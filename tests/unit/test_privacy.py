@@ -260,7 +260,7 @@ def test_an_unknown_tag_masks():
     class Slipped(BaseEvent):
         name: Annotated[
             str | None,
-            describe("x", privacy="maks"),  # type: ignore[arg-type]
+            describe("x", privacy="maks"),
         ] = None
 
     assert named(Slipped)["name"]("Jane") == "***"

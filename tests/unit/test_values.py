@@ -64,14 +64,14 @@ class Real(float):
     """A float of another kind, as numpy's float64 is."""
 
 
-class Lines(list):  # type: ignore[type-arg]
+class Lines(list):
     """A list of another kind, which refuses to be read."""
 
     def __iter__(self) -> Any:
         raise RuntimeError
 
 
-class Bag(dict):  # type: ignore[type-arg]
+class Bag(dict):
     """A dictionary of another kind, which refuses to be read."""
 
     def items(self) -> Any:
@@ -378,7 +378,7 @@ def test_a_class_attribute_that_raises_is_survived() -> None:
 
     class Liar:
         @property
-        def __class__(self) -> Any:  # type: ignore[override]
+        def __class__(self) -> Any:
             raise RuntimeError
 
         def __repr__(self) -> str:

@@ -56,7 +56,7 @@ class FileExporter(LogRecordExporter):
             "severity_text": record.severity_text,
             "event_name": record.event_name,
             "body": record.body,
-            "attributes": record.attributes.copy(),  # type: ignore[union-attr]
+            "attributes": record.attributes.copy(),  # type: ignore[union-attr]  # always set
             "dropped_attributes": readable.dropped_attributes,
             "trace_id": f"{record.trace_id:032x}",
             "span_id": f"{record.span_id:016x}",
