@@ -3,10 +3,11 @@ The front queue: where the caller's thread hands a record over and goes on.
 
 Bounded in events and bytes. `offer` is O(1) and never raises; no lock, condition or
 queue.Queue stands behind it, because those hang under signals and after a fork. What a
-caller feels at most is the pause of the `block` policy, or 50 µs every 256 events while
-more than a quarter of the queue is full: without that hand-over of the GIL a caller
-that saturates a core starves the pump (measured: 84 % of a burst of 100,000 dropped
-without it, nothing with it).
+caller feels at most is the pause of the `block` policy, or one pause every 512 events
+while more than a quarter of the queue is full: 50 µs, and 1 ms while more than half is.
+Without that hand-over of the GIL a caller that saturates a core starves the pump, most
+of all one that is refused anyway (docs/decisions/0011 has the figures). One call in 512
+keeps the pauses out of the 99th percentile.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
 Overflow: TypeAlias = Literal["drop_newest", "drop_oldest", "block"]
 
 _POLL_SECONDS = 0.000_2
+_YIELD_EVENTS = 512
 _YIELD_SECONDS = 0.000_05
-_YIELD_EVENTS = 256
+_LONG_YIELD_SECONDS = 0.001  # time for the pump to get a whole run done
 
 
 class FrontQueue:
@@ -63,6 +65,7 @@ class FrontQueue:
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._crowded = max_events // 4
+        self._half = max_events // 2
         self._overflow = overflow
         self._block_timeout = block_timeout
         self._wake = wake
@@ -145,10 +148,14 @@ class FrontQueue:
         if not self.hurried:
             self.hurried = True
             self._wake()
+        self._give_way()
+
+    def _give_way(self) -> None:
         self._since_yield += 1
         if self._since_yield >= _YIELD_EVENTS and not self._on_pump_thread():
             self._since_yield = 0
-            self._sleep(_YIELD_SECONDS)
+            is_half_full = len(self._records) > self._half
+            self._sleep(_LONG_YIELD_SECONDS if is_half_full else _YIELD_SECONDS)
 
     def _on_pump_thread(self) -> bool:
         return threading.get_ident() == self.pump_thread
@@ -173,6 +180,7 @@ class FrontQueue:
         if self._overflow == "block" and self._wait_for_room(size):
             return True
         self.dropped.add("closed" if self.closed else "queue_full")
+        self._give_way()
         return False
 
     def _drop_oldest(self, size: int) -> None:

@@ -393,8 +393,8 @@ def test_a_dropped_event_wakes_nobody(make_records):
     assert wake.count == before
 
 
-def test_a_busy_caller_yields_every_256_events_above_a_quarter(make_records):
-    """Soft yield: 50 µs every 256 events while more than a quarter is full."""
+def test_a_busy_caller_yields_every_512_events_above_a_quarter(make_records):
+    """A soft yield of 50 µs while more than a quarter is full, of 1 ms above half."""
     slept = []
     queue = make_queue(max_events=4_000, sleep=slept.append)
 
@@ -402,9 +402,20 @@ def test_a_busy_caller_yields_every_256_events_above_a_quarter(make_records):
         queue.offer(record)
     assert slept == []  # up to a quarter nobody sleeps
 
-    for record in make_records(256 * 3):
+    for record in make_records(512 * 4):
         queue.offer(record)
-    assert slept == [0.000_05] * 3
+    assert slept == [0.000_05, 0.001, 0.001, 0.001]
+
+
+def test_a_caller_that_is_refused_yields_as_well(make_records):
+    """Who floods a full queue leaves the pump the time to empty it."""
+    slept = []
+    queue = make_queue(max_events=4, sleep=slept.append)
+
+    for record in make_records(4 + 512 * 3):
+        queue.offer(record)
+
+    assert slept == [0.001] * 3
 
 
 def test_the_pumps_thread_never_yields(make_records):
@@ -413,7 +424,7 @@ def test_the_pumps_thread_never_yields(make_records):
     queue = make_queue(max_events=1_000, sleep=slept.append)
     queue.pump_thread = threading.get_ident()
 
-    for record in make_records(1_000):
+    for record in make_records(2_000):
         queue.offer(record)
 
     assert slept == []
