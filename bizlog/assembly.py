@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 def assemble(
     settings: Settings,
+    producer_id: str,
     *,
     queue: FrontQueue,
     dead_letters: DeadLetterFolder,
@@ -41,13 +42,14 @@ def assemble(
 
     Args:
         settings: What is wanted.
+        producer_id: Who numbers the events.
         queue: Where callers put records.
         dead_letters: Where refused events are kept.
         receipts: Who waits for the fate of which event.
         on_progress: Called after each batch.
         notes: What a journal on disk tells its readers: the ledger and the like.
     """
-    keeper = _keeper(settings, notes)
+    keeper = _keeper(settings, producer_id, notes)
     journal: Journal = keeper.journal if keeper else MemoryJournal()
     routes = [route for sink in settings.sinks for route in Route(sink).expand()]
     lanes = [
@@ -57,6 +59,7 @@ def assemble(
     receipts.sinks = [lane.name for lane in lanes]
     if keeper:
         keeper.serve(lanes)
+        queue.mark = keeper.mark
     return Pump(
         queue=queue,
         journal=journal,
@@ -70,7 +73,9 @@ def assemble(
     )
 
 
-def _keeper(settings: Settings, notes: Callable[[], dict[str, bytes]]) -> Keeper | None:
+def _keeper(
+    settings: Settings, producer_id: str, notes: Callable[[], dict[str, bytes]]
+) -> Keeper | None:
     if settings.journal is None:
         return None
     # With sqlite3 behind it: 5 ms that the import need not take.
@@ -78,6 +83,7 @@ def _keeper(settings: Settings, notes: Callable[[], dict[str, bytes]]) -> Keeper
 
     return Keeper(
         settings.journal,
+        producer_id,
         sync=settings.journal_sync,
         max_age=settings.journal_max_age,
         max_events=settings.queue_events,

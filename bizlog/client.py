@@ -231,6 +231,7 @@ class BusinessTelemetryClient:
 
         return assemble(
             self.settings,
+            self.chain.producer_id,
             queue=self._queue,
             dead_letters=self._dead_letters,
             receipts=self._receipts,

@@ -31,7 +31,7 @@ class Producer:
 
     Attributes:
         producer_id: As given.
-        last: The highest number seen.
+        last: The highest number seen, or known to have been given.
         doubled: How often a number came again.
         doubled_at: Where, for the first few: number and place.
         out_of_order: How often a number stood behind a later one in its file.
@@ -70,6 +70,10 @@ class Producer:
         self.buried.add(sequence)
         self.last = max(self.last, sequence)
 
+    def reach(self, sequence: int) -> None:
+        """Note that a number was given, whether its event is seen or not."""
+        self.last = max(self.last, sequence)
+
     def missing(self, *, partial: bool) -> Iterator[Range]:
         """Give the numbers that stand nowhere, as ranges."""
         first = self._first() if partial else 1
@@ -78,7 +82,7 @@ class Producer:
 
     def _first(self) -> int:
         starts = (next(i.ranges(), None) for i in (self.seen, self.buried))
-        return min(found[0] for found in starts if found)
+        return min((found[0] for found in starts if found), default=self.last + 1)
 
 
 def _keep(examples: list[tuple[int, Place]], sequence: int, place: Place) -> None:
@@ -94,7 +98,7 @@ class ProducerReport(msgspec.Struct, frozen=True):
         producer_id: Its id.
         events: Different events in the files.
         first: The lowest number of them, or None where all are dead letters.
-        last: The highest number, dead letters included.
+        last: The highest number, dead letters and marks included.
         missing: How many numbers stand nowhere.
         missing_ranges: Which, as pairs of a first and a last number.
         buried: How many stand in the dead letters only.
@@ -175,10 +179,18 @@ class Census:
         if event.producer_id is None or sequence < 1:
             self.unnumbered += 0 if buried else 1
             return
-        producer = self.producers.get(event.producer_id)
-        if producer is None:
-            producer = self.producers[event.producer_id] = Producer(event.producer_id)
+        producer = self._producer(event.producer_id)
         if buried:
             producer.bury(sequence)
         else:
             producer.add(sequence, event.place)
+
+    def reach(self, producer_id: str, sequence: int) -> None:
+        """Note how far a producer had counted; so what is missing behind it is."""
+        self._producer(producer_id).reach(sequence)
+
+    def _producer(self, producer_id: str) -> Producer:
+        producer = self.producers.get(producer_id)
+        if producer is None:
+            producer = self.producers[producer_id] = Producer(producer_id)
+        return producer

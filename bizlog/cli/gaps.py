@@ -19,6 +19,7 @@ from bizlog.cli.census import Census, report_of
 from bizlog.cli.progress import Progress
 from bizlog.cli.sources import Sources, as_paths
 from bizlog.cli.tables import counted
+from bizlog.delivery.marks import read_mark
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +39,8 @@ the calls. So a number that no file holds is an event that is not there: one tha
 dropped or lost, one that went to another sink only, or one that was refused. The ledger
 of the process says how many of each there were. Events that were refused or given up
 are in the dead letters: name that folder, too, and its events count as buried, not as
-missing. What a process lost at its very end leaves no gap; only its ledger knows it.
+missing. What a process lost at its very end leaves no gap: for that, name its journal
+folder as well, where a mark says how far the process had counted when it was killed.
 
 missing       no file holds the number (from 1 to the producer's last one)
 doubled       the number stands there again: it was delivered twice, which a retry after
@@ -49,6 +51,7 @@ EPILOG = """\
 examples:
   bizlog gaps ./bizlog-events
   bizlog gaps ./bizlog-events ./bizlog-dead-letters --json
+  bizlog gaps ./bizlog-events ./journal
   bizlog gaps ./bizlog-events/event_type=order.placed --partial
 
 exit codes: 0 nothing is missing or doubled; 1 something is, or lines could not be read;
@@ -98,6 +101,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _read(sources: Sources) -> Census:
     census = Census()
+    for mark in filter(None, map(read_mark, sources.marks)):
+        census.reach(mark.producer_id, mark.offered)
     lines = 0
     with Progress("reading") as progress:
         for source in sources.files:

@@ -18,6 +18,7 @@ from bizlog.cli.entries import Place, read_entry
 from bizlog.cli.errors import CommandError
 from bizlog.cli.lines import SQLITE_MAGIC, LineFile, first_bytes
 from bizlog.cli.tables import counted
+from bizlog.delivery.marks import SUFFIX as MARK_ENDING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -107,6 +108,7 @@ class Sources:
 
     Attributes:
         files: The files, in the order they are read.
+        marks: What processes left to say how far they had counted; they hold no event.
         unfinished: Files that are still being written, or were left by a process that
             died; they are not read.
 
@@ -116,13 +118,16 @@ class Sources:
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self.unfinished: list[Path] = []
+        self.marks: list[Path] = []
         found = {path for root in paths for path in self._search(root)}
         self.files = [_source(path) for path in sorted(found, key=_by_name)]
 
     def _search(self, root: Path) -> list[Path]:
+        names = list(_walk(root)) if root.is_dir() else [root]
+        marks = [path for path in names if path.name.endswith(MARK_ENDING)]
+        self.marks += marks
         if not root.is_dir():
-            return [root]
-        names = list(_walk(root))
+            return [] if marks else [root]
         unfinished = [path for path in names if path.name.endswith(_UNFINISHED)]
         self.unfinished += unfinished
         found = [
@@ -131,7 +136,7 @@ class Sources:
             if path.name.endswith((*ENDINGS, JOURNAL_ENDING))
             and not path.name.startswith(".")
         ]
-        if not found and not unfinished:
+        if not (found or unfinished or marks):
             raise CommandError(
                 f"{root}: holds no events: expected files named "
                 f"*{', *'.join(ENDINGS)}, or *{JOURNAL_ENDING} of journals"

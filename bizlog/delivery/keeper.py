@@ -9,10 +9,12 @@ takes over the journals of processes that died.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from bizlog.delivery.folder import JournalFolder
 from bizlog.delivery.inheritance import Inheritance
+from bizlog.delivery.marks import Mark, sweep
 
 if TYPE_CHECKING:
     import os
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from bizlog.delivery.lane import Lane
     from bizlog.delivery.sqlite import Sync
+    from bizlog.sinks import Record
 
 # How often journals of processes that died are looked for.
 ADOPT_SECONDS = 10.0
@@ -31,6 +34,7 @@ class Keeper:
 
     Args:
         folder: Where journals are.
+        producer_id: Who numbers the events.
         sync: What they survive: the death of the process, or that of the machine.
         max_age: Seconds after which events of a dead process are too old.
         max_events: Most records that wait in memory while the disk refuses them.
@@ -40,11 +44,13 @@ class Keeper:
 
     Attributes:
         journal: The journal of this process.
+        mark: How far this process has counted.
     """
 
     def __init__(
         self,
         folder: str | os.PathLike[str],
+        producer_id: str,
         *,
         sync: Sync,
         max_age: float | None,
@@ -55,6 +61,8 @@ class Keeper:
     ) -> None:
         self._folder = JournalFolder(folder, sync=sync, clock=clock)
         self.journal = self._folder.create()
+        self.mark = Mark(self._folder.path, producer_id)
+        self._open_mark()
         self._max_age = max_age
         self._max_events = max_events
         self._max_bytes = max_bytes
@@ -80,14 +88,27 @@ class Keeper:
         """Whether this process's record at a position is read without the disk."""
         return position >= self.journal.remembered
 
+    def note_taken(self, run: Sequence[Record]) -> None:
+        """Learn that the journal of this process was given some records."""
+        if self.journal.durable:
+            self.mark.journaled(max([record.sequence for record in run]))
+
     def tend(self) -> None:
         """Do what is due; called about every second."""
         now = self._clock()
         self.journal.maintain(now)
+        self._open_mark()
         self._note()
         if now >= self._adopt_at and self._inheritance is not None:
             self._adopt_at = now + ADOPT_SECONDS
             self._inheritance.look()
+            with suppress(OSError):  # the next one will
+                sweep(self._folder.path)
+
+    def _open_mark(self) -> None:
+        with suppress(OSError):  # the journal tells of a disk that refuses
+            self._folder.prepare()
+            self.mark.open()
 
     def _note(self) -> None:
         notes = self._notes()
@@ -112,8 +133,10 @@ class Keeper:
         self._note()
         if self._inheritance is not None:
             self._inheritance.close()
+        self.mark.close()
         self.journal.close(remove=settled >= self.journal.end)
 
     def leave_to_parent(self) -> None:
         """Let go, in a forked child, of what its parent keeps."""
         self._folder.leave_to_parent()
+        self.mark.leave_to_parent()

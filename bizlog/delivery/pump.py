@@ -186,6 +186,8 @@ class Pump:
 
     def _take_in(self, run: Sequence[Record]) -> None:
         self._journal.append(run)
+        if self._keeper is not None:
+            self._keeper.note_taken(run)
         if self._receipts is not None and self._keeper is not None:
             self._receipts.append(run)
             self._tell_journaled()

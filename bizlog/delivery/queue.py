@@ -16,12 +16,12 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from bizlog.ledger import Counts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, MutableSequence
 
     from bizlog.sinks import Record
 
@@ -31,6 +31,17 @@ _POLL_SECONDS = 0.000_2
 _YIELD_EVENTS = 512
 _YIELD_SECONDS = 0.000_05
 _LONG_YIELD_SECONDS = 0.001  # time for the pump to get a whole run done
+
+
+class Mark(Protocol):
+    """
+    Where the queue stores how far the process has counted.
+
+    Attributes:
+        cells: The first is the highest number that was offered.
+    """
+
+    cells: MutableSequence[int] | memoryview
 
 
 class FrontQueue:
@@ -49,6 +60,7 @@ class FrontQueue:
 
     Attributes:
         on_drop: Called with each record that waited and gave way; on the emit path.
+        mark: Where the numbers that were offered are stored; None without a journal.
     """
 
     def __init__(
@@ -83,6 +95,7 @@ class FrontQueue:
         self._blocked: set[int] = set()
         self.dropped = Counts("queue_full", "closed")
         self.on_drop: Callable[[Record], None] | None = None
+        self.mark: Mark | None = None
 
     def __len__(self) -> int:
         return len(self._records)
@@ -100,6 +113,9 @@ class FrontQueue:
             Whether the record was taken.
         """
         size = len(record.data)
+        mark = self.mark
+        if mark is not None and record.sequence > mark.cells[0]:
+            mark.cells[0] = record.sequence
         waiting = len(self._records)
         if (
             waiting >= self._max_events

@@ -18,6 +18,7 @@ import pytest
 import bizlog
 import bizlog.client
 from bizlog import BaseSink, Batch, RetryableSinkError, SendResult
+from bizlog.cli import main
 from bizlog.delivery import keeper, mounts
 from bizlog.delivery.inspection import inspect
 from bizlog.sinks import ACCEPTED
@@ -125,6 +126,52 @@ def run_and_kill(events: int, flush_interval: float = 5.0) -> None:
     )
     assert done.stdout == "ready\n", done.stderr
     assert done.returncode == -9
+
+
+TAIL = """\
+import os, signal, sys
+import bizlog
+
+bizlog.configure(source="t", sinks=["file:events"], journal="journal")
+log = bizlog.get_logger()
+log.info("order.placed", order_id=1)
+bizlog.flush(10)
+if sys.argv[1] == "fork" and os.fork():
+    os.wait()
+    os._exit(0)
+if sys.argv[1] == "fork":
+    log.info("order.placed", order_id=1)
+    bizlog.flush(10)
+sys.setswitchinterval(10)  # what comes now stays in the queue
+for number in range(2, 1_001):
+    log.info("order.placed", order_id=number)
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+@pytest.mark.parametrize("who", ["parent", "fork"])
+def test_what_a_process_loses_at_its_very_end_is_named(
+    who: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """SIGTERM without a handler takes the queue along; `bizlog gaps` names all of it."""
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'handlers'}"}
+    command = [sys.executable, "-c", TAIL, who]
+    done = subprocess.run(command, env=environment, timeout=50, check=False)
+    assert done.returncode == (-15 if who == "parent" else 0)
+
+    bizlog.configure(source="t", sinks=["file:events"], journal="journal")
+    bizlog.get_logger().info("order.placed", order_id=0)
+    until(lambda: len(journals()) == 1)  # the dead one's is delivered
+    bizlog.shutdown(10)
+    capsys.readouterr()
+
+    code = main(["gaps", "events", "journal", "--json"])
+    producers = json.loads(capsys.readouterr().out)["producers"]
+    (dead,) = [each for each in producers if each["last"] == 1_000]
+    assert dead["events"] + dead["missing"] == 1_000
+    assert code == (1 if dead["missing"] else 0)
+    assert len(list(Path("journal").glob("*.mark"))) == (1 if dead["missing"] else 0)
+    assert dead["missing"] > 500, "the queue was emptied: nothing was shown"
 
 
 def test_a_killed_process_loses_nothing_that_its_journal_had() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bizlog.cli import main
+from bizlog.delivery.marks import Mark
 
 
 def gaps(*words):
@@ -46,6 +47,38 @@ def test_what_is_missing_doubled_or_late_is_named(write_lines, make_event, capsy
 def test_out_of_order_alone_is_no_fault(write_lines, make_event):
     """Threads may be overtaken: nothing is lost, the code is 0."""
     assert gaps(write_lines("a.jsonl", *map(make_event, [2, 1, 3]))) == 0
+
+
+def test_what_a_killed_process_lost_at_its_end_is_named(
+    write_lines, make_event, own_folder, capsys
+):
+    """Its journal folder, named beside the events, says how far it had counted."""
+    write_lines("events/a.jsonl", *map(make_event, [1, 2]))
+    (own_folder / "journal").mkdir()
+    mark = Mark(own_folder / "journal", "producer-1")
+    mark.open()
+    mark.cells[0] = 5
+    assert gaps("events", "journal") == 0  # it lives: these may be on their way
+
+    mark.leave_to_parent()
+    assert gaps("events") == 0
+    capsys.readouterr()
+    assert gaps("events", "journal") == 1
+    assert "missing 3: 3 to 5" in capsys.readouterr().out
+    assert gaps("events", mark.path) == 1
+
+
+@pytest.mark.parametrize(("options", "code"), [((), 1), (("--partial",), 0)])
+def test_a_process_of_which_nothing_arrived_is_named(own_folder, capsys, options, code):
+    """A folder of nothing but marks is enough; a part of the files says nothing."""
+    mark = Mark(own_folder, "producer-1")
+    mark.open()
+    mark.cells[0] = 5
+    mark.leave_to_parent()
+    assert gaps(".", *options) == code
+    out = capsys.readouterr().out
+    assert "producer producer-1: 0 events, numbers none to 5" in out
+    assert ("missing 5: 1 to 5" in out) is (code == 1)
 
 
 def test_the_dead_letters_account_for_events(

@@ -561,6 +561,9 @@ class StandInKeeper:
         if self.error:
             raise self.error
 
+    def note_taken(self, run):
+        pass
+
     def release(self):
         pass
 
@@ -759,6 +762,9 @@ class Memory:
 
     def tend(self):
         """Nothing to look after."""
+
+    def note_taken(self, run):
+        """Nothing to note."""
 
     def release(self):
         """Nothing to free."""

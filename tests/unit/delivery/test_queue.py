@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -416,6 +417,20 @@ def test_a_caller_that_is_refused_yields_as_well(make_records):
         queue.offer(record)
 
     assert slept == [0.001] * 3
+
+
+def test_the_highest_number_that_was_offered_is_marked(make_record):
+    """Taken or dropped, and whatever order threads come in: numbers only grow."""
+    queue = make_queue(max_events=2)
+    queue.mark = SimpleNamespace(cells=[0, 0])
+    first, second, third, fourth = (make_record() for _ in range(4))
+
+    queue.offer(second)
+    queue.offer(first)
+    assert queue.mark.cells == [second.sequence, 0]
+    queue.offer(third)
+    assert not queue.offer(fourth)
+    assert queue.mark.cells == [fourth.sequence, 0]
 
 
 def test_the_pumps_thread_never_yields(make_records):
