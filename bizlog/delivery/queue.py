@@ -3,8 +3,8 @@ The front queue: where the caller's thread hands a record over and goes on.
 
 Bounded in events and bytes. `offer` is O(1) and never raises; no lock, condition or
 queue.Queue stands behind it, because those hang under signals and after a fork. What a
-caller feels at most is the pause of the `block` policy, or one pause every 512 events
-while more than a quarter of the queue is full: 50 µs, and 1 ms while more than half is.
+caller feels at most is the pause of the `block` policy, or 50 µs every 1,024 events
+while more than a quarter of the queue is full, 1 ms every 512 while more than half is.
 Without that hand-over of the GIL a caller that saturates a core starves the pump, most
 of all one that is refused anyway (docs/decisions/0011 has the figures). One call in 512
 keeps the pauses out of the 99th percentile.
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 Overflow: TypeAlias = Literal["drop_newest", "drop_oldest", "block"]
 
 _POLL_SECONDS = 0.000_2
-_YIELD_EVENTS = 512
+_YIELD_EVENTS = 1_024
 _YIELD_SECONDS = 0.000_05
+_LONG_YIELD_EVENTS = 512
 _LONG_YIELD_SECONDS = 0.001  # time for the pump to get a whole run done
 
 
@@ -168,10 +169,14 @@ class FrontQueue:
 
     def _give_way(self) -> None:
         self._since_yield += 1
-        if self._since_yield >= _YIELD_EVENTS and not self._on_pump_thread():
+        if self._since_yield < _LONG_YIELD_EVENTS or self._on_pump_thread():
+            return
+        if len(self._records) > self._half:
             self._since_yield = 0
-            is_half_full = len(self._records) > self._half
-            self._sleep(_LONG_YIELD_SECONDS if is_half_full else _YIELD_SECONDS)
+            self._sleep(_LONG_YIELD_SECONDS)
+        elif self._since_yield >= _YIELD_EVENTS:
+            self._since_yield = 0
+            self._sleep(_YIELD_SECONDS)
 
     def _on_pump_thread(self) -> bool:
         return threading.get_ident() == self.pump_thread

@@ -394,18 +394,22 @@ def test_a_dropped_event_wakes_nobody(make_records):
     assert wake.count == before
 
 
-def test_a_busy_caller_yields_every_512_events_above_a_quarter(make_records):
-    """A soft yield of 50 µs while more than a quarter is full, of 1 ms above half."""
+def test_a_busy_caller_gives_way_the_longer_the_fuller_it_is(make_records):
+    """50 µs every 1,024 events above a quarter, 1 ms every 512 above half."""
     slept = []
-    queue = make_queue(max_events=4_000, sleep=slept.append)
+    queue = make_queue(max_events=8_000, sleep=slept.append)
 
-    for record in make_records(1_001):
+    for record in make_records(2_001):
         queue.offer(record)
     assert slept == []  # up to a quarter nobody sleeps
 
-    for record in make_records(512 * 4):
+    for record in make_records(1_999):
         queue.offer(record)
-    assert slept == [0.000_05, 0.001, 0.001, 0.001]
+    assert slept == [0.000_05]
+
+    for record in make_records(512 * 2):
+        queue.offer(record)
+    assert slept == [0.000_05, 0.001, 0.001]
 
 
 def test_a_caller_that_is_refused_yields_as_well(make_records):
