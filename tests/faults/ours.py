@@ -89,7 +89,15 @@ def _judge_gaps(scene: Scene, cell: Cell, seen: dict[int, bytes], emitted: int) 
     file = scene.folder / "seen.jsonl"
     file.write_bytes(b"".join(seen[n] + b"\n" for n in sorted(seen) if n != hole))
     said = subprocess.run(
-        [sys.executable, "-m", "bizlog.cli", "gaps", "--json", file, scene.folder / "journal"],
+        [
+            sys.executable,
+            "-m",
+            "bizlog.cli",
+            "gaps",
+            "--json",
+            file,
+            scene.folder / "journal",
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,
