@@ -119,7 +119,9 @@ class ProducerLink(Role):
             return
         seconds = self._connection.service.idle_detach
         text = f"IdleTimerExpired: Idle timeout: {seconds} s"
-        self._connection.detach(self.link, DETACH_FORCED, text, {"link": self.link.name})
+        self._connection.detach(
+            self.link, DETACH_FORCED, text, {"link": self.link.name}
+        )
 
     def receive(self, delivery: Delivery, message: bytes) -> None:
         """Store the events of a message, or do what the planted fault says."""
@@ -187,7 +189,8 @@ class ProducerLink(Role):
 
 
 def _condition(fault: Fault) -> Condition:
-    return Condition(fault.condition, fault.description, fault.info)
+    info: Any = fault.info
+    return Condition(fault.condition, fault.description, info)
 
 
 def _open(message: bytes) -> tuple[list[bytes], str | None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from proton import Array, Data, Delivery, Message, UNDESCRIBED, symbol, timestamp
+from proton import UNDESCRIBED, Array, Data, Delivery, Message, timestamp
 
 from bizlog.dev.eventhubs.addresses import path_of
 from bizlog.dev.eventhubs.broker import OFFSET_STEP
@@ -54,8 +54,8 @@ class RequestLink(Role):
 
     def _reply(self, request: Message, answer: Answer) -> None:
         code, text, body = answer
-        reply = Message(body=body, correlation_id=request.id)
-        reply.properties = {"status-code": code, "status-description": text}
+        told = {"status-code": code, "status-description": text}
+        reply = Message(body=body, correlation_id=request.id, properties=told)
         for role in self._connection.roles():
             link = role.link
             same = link.session == self.link.session
@@ -127,8 +127,13 @@ def _describe_hub(broker: Broker, name: str) -> dict[str, Any] | None:
         "type": HUB_TYPE,
         "created_at": timestamp(CREATED_MS),
         "partition_count": len(identities),
-        "partition_ids": Array(UNDESCRIBED, Data.STRING, *identities),
+        "partition_ids": _strings(identities),
     }
+
+
+def _strings(values: list[str]) -> Any:
+    undescribed: Any = UNDESCRIBED
+    return Array(undescribed, Data.STRING, *values)
 
 
 def _describe(broker: Broker, name: str, identity: str) -> dict[str, Any] | None:

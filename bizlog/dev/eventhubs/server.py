@@ -70,7 +70,7 @@ class LoopbackEventHubs:
         idle_timeout: float = IDLE_TIMEOUT_SECONDS,
     ) -> None:
         self.port = port
-        self._tls = tls
+        self.tls = tls
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._broker = Broker(hubs, retain_bytes)
         self._plan = FaultPlan()
@@ -81,7 +81,7 @@ class LoopbackEventHubs:
         self._service: Service | None = None
         self._thread: threading.Thread | None = None
         self._listening = threading.Event()
-        self._failure: OSError | None = None
+        self._failure: BaseException | None = None
         self._stopping: asyncio.Event | None = None
 
     def __enter__(self) -> LoopbackEventHubs:
@@ -103,7 +103,7 @@ class LoopbackEventHubs:
             OSError: The port is taken.
             MissingExtraError: TLS is wanted and cryptography is not installed.
         """
-        context = self._make_context() if self._tls else None
+        context = self._make_context() if self.tls else None
         self._listening.clear()
         self._thread = threading.Thread(
             target=self._run, args=(context,), name="bizlog-loopback", daemon=True
@@ -141,19 +141,19 @@ class LoopbackEventHubs:
             self._folder = None
 
     def _run(self, context: ssl.SSLContext | None) -> None:
-        asyncio.run(self._serve(context))
+        try:
+            asyncio.run(self._serve(context))
+        except BaseException as error:  # noqa: BLE001  # raised again by start
+            self._failure = error
+        finally:
+            self._listening.set()
 
     async def _serve(self, context: ssl.SSLContext | None) -> None:
         loop = asyncio.get_running_loop()
         service = self._make_service(loop)
-        try:
-            server = await loop.create_server(
-                lambda: ClientConnection(service), HOST, self.port, ssl=context
-            )
-        except OSError as error:
-            self._failure = error
-            self._listening.set()
-            return
+        server = await loop.create_server(
+            lambda: ClientConnection(service), HOST, self.port, ssl=context
+        )
         self.port = server.sockets[0].getsockname()[1]
         self._service, self._stopping = service, asyncio.Event()
         self._listening.set()
@@ -191,7 +191,7 @@ class LoopbackEventHubs:
         With TLS the SDK takes the port from `custom_endpoint_address` alone: give it
         `endpoint`, and `ca_file` as `connection_verify`.
         """
-        plain = "" if self._tls else ";UseDevelopmentEmulator=true"
+        plain = "" if self.tls else ";UseDevelopmentEmulator=true"
         return (
             f"Endpoint={self.endpoint};SharedAccessKeyName={KEY_NAME};"
             f"SharedAccessKey={KEY}{plain}"
