@@ -19,7 +19,7 @@ from bizlog.cli.errors import CommandError
 from bizlog.cli.tables import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterable, Iterator
 
     from bizlog.dev.eventhubs import LoopbackEventHubs
 
@@ -157,8 +157,12 @@ def _started(server: LoopbackEventHubs) -> Generator[None]:
 def _until_told() -> Generator[threading.Event]:
     """Catch Ctrl-C and SIGTERM: both mean to end, and neither is an error here."""
     told = threading.Event()
+
+    def tell(_number: int, _frame: object) -> None:
+        told.set()
+
     before = {
-        number: signal.signal(number, lambda *_: told.set())
+        number: signal.signal(number, tell)
         for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
@@ -169,8 +173,10 @@ def _until_told() -> Generator[threading.Event]:
 
 
 def _print(
-    as_json: bool, told: dict[str, Any], lines: Iterator[str] | list[str]
-) -> None:  # noqa: FBT001  # --json
+    as_json: bool,  # noqa: FBT001  # the flag --json itself
+    told: dict[str, Any],
+    lines: Iterable[str],
+) -> None:  # --json
     text = json.dumps(told) if as_json else "\n".join(lines)
     print(text, flush=True)
 

@@ -229,7 +229,7 @@ class ClientConnection(asyncio.Protocol):
             self.wake()
 
     def _feed(self, consumers: list[Role]) -> bool:
-        return any([consumer.feed() for consumer in consumers])
+        return sum(consumer.feed() for consumer in consumers) > 0
 
     def _write(self) -> None:
         if self._wire is None:

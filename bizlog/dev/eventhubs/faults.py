@@ -143,7 +143,8 @@ class Fault:
 
         Without `times` all deliveries are delayed. What is stored is stored at once.
         """
-        return cls(action=Action.DELAY, seconds=seconds, **{"times": None, **limits})
+        limits.setdefault("times", None)
+        return cls(action=Action.DELAY, seconds=seconds, **limits)
 
     def hits(self, hub: str, partition: str) -> bool:
         """Whether it applies to a delivery to this partition."""

@@ -7,12 +7,11 @@ that receives from the same node: the SDK names no reply-to.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from proton import UNDESCRIBED, Array, Data, Delivery, Message, timestamp
 
-from bizlog.dev.eventhubs.addresses import path_of
-from bizlog.dev.eventhubs.broker import OFFSET_STEP
+from bizlog.dev.eventhubs.addresses import OFFSET_STEP, path_of
 from bizlog.dev.eventhubs.links import CREDIT, Role
 
 if TYPE_CHECKING:
@@ -24,6 +23,8 @@ OK, ACCEPTED, BAD_REQUEST, UNAUTHORIZED, NOT_FOUND = 200, 202, 400, 401, 404
 NEVER_MS = -62_135_596_800_000
 # The hubs were made when the server started; which moment that is nobody asks.
 CREATED_MS = 1_600_000_000_000
+
+STRING: Any = cast("Any", Data).STRING
 
 Answer = tuple[int, str, Any]
 
@@ -46,7 +47,7 @@ class RequestLink(Role):
         delivery.update(Delivery.ACCEPTED)
         delivery.settle()
         self.link.flow(1)
-        self._reply(request, self.answer(_asked(request), request.body))
+        self._reply(request, self.answer(_asked(request), cast("Any", request).body))
 
     def answer(self, asked: dict[str, Any], body: Any) -> Answer:
         """Find the status code, the text and the body of the answer."""
@@ -133,7 +134,7 @@ def _describe_hub(broker: Broker, name: str) -> dict[str, Any] | None:
 
 def _strings(values: list[str]) -> Any:
     undescribed: Any = UNDESCRIBED
-    return Array(undescribed, Data.STRING, *values)
+    return Array(undescribed, STRING, *values)
 
 
 def _describe(broker: Broker, name: str, identity: str) -> dict[str, Any] | None:

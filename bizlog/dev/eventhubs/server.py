@@ -10,7 +10,7 @@ import asyncio
 import tempfile
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from bizlog.dev.eventhubs.broker import Broker
 from bizlog.dev.eventhubs.certificate import CERTIFICATE, tls_context
@@ -46,7 +46,7 @@ class LoopbackEventHubs:
     Args:
         hubs: How many partitions each hub has, by name.
         port: Where it listens; 0 takes a free port, and keeps it if it is started again.
-        tls: Whether it speaks TLS, with a certificate of its own: see `ca_file`.
+        tls: Whether it speaks TLS, with a self-made certificate: see `ca_file`.
         retain_bytes: How many bytes of events all hubs hold; the oldest go first.
         check_token: Called with the audience and the token of each put-token, on the
             server's thread; False refuses it (401). None takes every token.
@@ -84,7 +84,7 @@ class LoopbackEventHubs:
         self._failure: BaseException | None = None
         self._stopping: asyncio.Event | None = None
 
-    def __enter__(self) -> LoopbackEventHubs:
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(
@@ -95,7 +95,7 @@ class LoopbackEventHubs:
     ) -> None:
         self.stop()
 
-    def start(self) -> LoopbackEventHubs:
+    def start(self) -> Self:
         """
         Listen; what was stored before a stop is still there.
 
@@ -252,7 +252,7 @@ async def _end_all(service: Service) -> None:
     for connection in tuple(service.connections):
         connection.say_goodbye()
     deadline = service.loop.time() + GOODBYE_SECONDS
-    while service.connections and service.loop.time() < deadline:
+    while service.connections and service.loop.time() < deadline:  # noqa: ASYNC110  # ends soon
         await asyncio.sleep(_LOOK_SECONDS)
     _abort_all(service)
     await asyncio.sleep(_LOOK_SECONDS)
