@@ -123,7 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal comes, then say what was stored."""
     from bizlog.dev.eventhubs import Fault, LoopbackEventHubs  # noqa: PLC0415  # an extra
 
-    names = dict(arguments.hub or [DEFAULT_HUB])
+    names: dict[str, int] = dict(arguments.hub or [DEFAULT_HUB])
     server = LoopbackEventHubs(
         names,
         port=arguments.port,
@@ -176,7 +176,7 @@ def _print(
     as_json: bool,  # noqa: FBT001  # the flag --json itself
     told: dict[str, Any],
     lines: Iterable[str],
-) -> None:  # --json
+) -> None:
     text = json.dumps(told) if as_json else "\n".join(lines)
     print(text, flush=True)
 

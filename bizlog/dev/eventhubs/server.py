@@ -45,7 +45,7 @@ class LoopbackEventHubs:
 
     Args:
         hubs: How many partitions each hub has, by name.
-        port: Where it listens; 0 takes a free port, and keeps it if it is started again.
+        port: Where it listens; 0 takes a free port, which a new start takes again.
         tls: Whether it speaks TLS, with a self-made certificate: see `ca_file`.
         retain_bytes: How many bytes of events all hubs hold; the oldest go first.
         check_token: Called with the audience and the token of each put-token, on the

@@ -80,7 +80,7 @@ def test_wrong_arguments_are_told(arguments, message, capsys):
 
 def test_a_taken_port_is_told(capsys):
     """A port in use is a message, not a traceback."""
-    from bizlog.dev.eventhubs import LoopbackEventHubs
+    from bizlog.dev.eventhubs import LoopbackEventHubs  # noqa: PLC0415  # an extra
 
     with LoopbackEventHubs({"events": 1}) as hubs:
         assert main(["dev", "eventhubs", "--port", str(hubs.port)]) == 2
