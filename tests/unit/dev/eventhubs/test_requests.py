@@ -8,8 +8,8 @@ import pytest
 
 pytest.importorskip("proton", reason="the loopback server's extra is not installed")
 
-from bizlog.dev.eventhubs.broker import Broker  # noqa: E402  # after the skip
-from bizlog.dev.eventhubs.requests import (  # noqa: E402  # after the skip
+from bizlog.dev.eventhubs.broker import Broker  # after the skip
+from bizlog.dev.eventhubs.requests import (  # after the skip
     ManagementLink,
     TokenLink,
 )
