@@ -44,6 +44,10 @@ _OF_CONTENT = frozenset({TOO_LARGE, 4, 32, 43, 87})
 
 _FATAL = -150
 
+# Refused by who we are: librdkafka goes on refusing by itself until it next asks for
+# metadata, in five minutes. A new producer asks at once.
+_STALE = frozenset({29, 31})
+
 
 class Fault(msgspec.Struct, frozen=True):
     """
@@ -117,7 +121,7 @@ class Courier:
         producer, self._producer = self._producer, None
         if producer is not None:
             producer.purge()
-            producer.flush(_PURGE_SECONDS)
+            self._flush(producer, _PURGE_SECONDS)
             _release(producer)
 
     def carry(self, records: Sequence[Record], halt: Halt) -> dict[int, Fault]:
@@ -201,17 +205,28 @@ class Courier:
     def _wait_for_room(self) -> bool:
         if self._is_over():
             return False
-        self.open().poll(_SLICE_SECONDS)
+        try:
+            self.open().poll(_SLICE_SECONDS)
+        except self._refusal as error:  # fatal
+            self._note_trouble(error.args[0])
         return True
 
     def _settle(self) -> bool:
         """Wait for all reports; past the time, purge what has none yet."""
         producer = self.open()
-        while producer.flush(_SLICE_SECONDS):
+        while self._flush(producer, _SLICE_SECONDS):
             if self._is_over():
                 producer.purge()
-                return not producer.flush(_PURGE_SECONDS)
+                return not self._flush(producer, _PURGE_SECONDS)
         return True
+
+    def _flush(self, producer: Producer, seconds: float) -> int:
+        """Serve reports; say how many are missing."""
+        try:
+            return producer.flush(seconds)
+        except self._refusal as error:  # fatal, or raised by a callback
+            self._note_trouble(error.args[0])
+            return len(producer)
 
     def _read(
         self,
@@ -232,7 +247,7 @@ class Courier:
 
     def _judge(self, error: KafkaError, record: Record) -> Fault:
         code = error.code()
-        if error.fatal() or code == _FATAL:
+        if error.fatal() or code == _FATAL or code in _STALE:
             self._is_broken = True
         if code == TOO_LARGE:
             return Fault(self._tell_size(len(record.data)), final=True)

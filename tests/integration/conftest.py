@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
+import os
 import socket
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -93,6 +94,86 @@ def read_messages(
         consumer.close()
 
 
+class MockKafka:
+    """
+    librdkafka's mock cluster, of the library that the wheel brings: it fails as told.
+
+    Attributes:
+        servers: Where it listens.
+    """
+
+    PRODUCE = 0  # the number of the request in Kafka's protocol
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._library = library
+        pointer, text = ctypes.c_void_p, ctypes.c_char_p
+        for name, given, back in (
+            ("conf_new", [], pointer),
+            ("conf_set", [pointer, text, text, text, ctypes.c_size_t], ctypes.c_int),
+            ("new", [ctypes.c_int, pointer, text, ctypes.c_size_t], pointer),
+            ("destroy", [pointer], None),
+            ("mock_cluster_new", [pointer, ctypes.c_int], pointer),
+            ("mock_cluster_destroy", [pointer], None),
+            ("mock_cluster_bootstraps", [pointer], text),
+            ("mock_topic_create", [pointer, text, ctypes.c_int, ctypes.c_int], int),
+            (
+                "mock_push_request_errors_array",
+                [pointer, ctypes.c_int16, ctypes.c_size_t, pointer],
+                None,
+            ),
+            ("mock_broker_set_down", [pointer, ctypes.c_int32], ctypes.c_int),
+            ("mock_broker_set_up", [pointer, ctypes.c_int32], ctypes.c_int),
+        ):
+            function = getattr(library, f"rd_kafka_{name}")
+            function.argtypes = given
+            function.restype = ctypes.c_int if back is int else back
+        conf = library.rd_kafka_conf_new()
+        library.rd_kafka_conf_set(conf, b"log_level", b"0", None, 0)
+        self._handle = library.rd_kafka_new(0, conf, None, 0)
+        self._cluster = library.rd_kafka_mock_cluster_new(self._handle, 1)
+        found = library.rd_kafka_mock_cluster_bootstraps(self._cluster)
+        self.servers: str = found.decode()
+
+    def new_topic(self, partitions: int = 4) -> str:
+        topic = f"events-{uuid.uuid4().hex[:8]}"
+        create = self._library.rd_kafka_mock_topic_create
+        assert create(self._cluster, topic.encode(), partitions, 1) == 0
+        return topic
+
+    def fail_produce(self, *codes: int) -> None:
+        """Have the next requests that bring messages fail, each with one of these."""
+        array = (ctypes.c_int * len(codes))(*codes)
+        self._library.rd_kafka_mock_push_request_errors_array(
+            self._cluster, self.PRODUCE, len(codes), array
+        )
+
+    def set_down(self) -> None:
+        assert self._library.rd_kafka_mock_broker_set_down(self._cluster, 1) == 0
+
+    def set_up(self) -> None:
+        assert self._library.rd_kafka_mock_broker_set_up(self._cluster, 1) == 0
+
+    def stop(self) -> None:
+        self._library.rd_kafka_mock_cluster_destroy(self._cluster)
+        self._library.rd_kafka_destroy(self._handle)
+
+
+@pytest.fixture
+def mock_kafka() -> Iterator[MockKafka]:
+    """Give a cluster of one broker that fails as told."""
+    package = pytest.importorskip("confluent_kafka", reason="has no wheel here")
+    root = Path(package.__file__).parent
+    found = [
+        *root.with_name("confluent_kafka.libs").glob("librdkafka*"),
+        *root.glob(".dylibs/librdkafka*"),
+    ]
+    if not found:
+        pytest.skip("this confluent-kafka brings no librdkafka of its own")
+    cluster = MockKafka(ctypes.CDLL(str(found[0])))
+    yield cluster
+    cluster.stop()
+
+
 @pytest.fixture
 def read_kafka() -> Callable[..., list[Any]]:
     """Read messages of any broker."""
@@ -104,14 +185,18 @@ def new_kafka(tmp_path: Path) -> Iterator[Callable[[], Kafka]]:
     """Make brokers, which stop with the test."""
     pytest.importorskip("confluent_kafka", reason="confluent-kafka has no wheel here")
     spec = importlib.util.find_spec("noida_db")
-    if spec is None:
+    if spec is None or spec.origin is None:
         pytest.skip("noida-db, the Kafka broker of the tests, has no wheel here")
+    # The program itself: the script of its package starts it, and does not stop it.
+    program = Path(spec.origin).with_name("noida-db")
+    if not os.access(program, os.X_OK):
+        program.chmod(0o755)
     made: list[Kafka] = []
 
     def make() -> Kafka:
         folder = tmp_path / f"broker-{len(made)}"
         folder.mkdir()
-        broker = Kafka(Path(sys.executable).with_name("noida-db"), folder)
+        broker = Kafka(program, folder)
         made.append(broker)
         broker.start()
         return broker
