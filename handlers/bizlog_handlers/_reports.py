@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from confluent_kafka import KafkaError, Message, Producer
 
     from bizlog.sinks import Record
+    from bizlog_handlers._headers import Headers
 
-Headers: TypeAlias = "list[tuple[str, str | bytes | None]]"
 KeyOf: TypeAlias = "Callable[[Record], str | None]"
 HeadersOf: TypeAlias = "Callable[[Record], Headers] | None"
 

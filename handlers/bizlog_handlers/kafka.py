@@ -22,8 +22,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, unquote
 
-import msgspec
-
 from bizlog.exceptions import (
     ConfigurationError,
     MissingExtraError,
@@ -48,8 +46,9 @@ from bizlog_handlers._brokers import (
     token_source,
     topic_problems,
 )
+from bizlog_handlers._headers import headers_by
 from bizlog_handlers._keys import DEFAULT_KEY, parse_key_rule
-from bizlog_handlers._reports import Courier, Fault, Halt, Headers
+from bizlog_handlers._reports import Courier, Fault, Halt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,7 +56,7 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Producer
 
-    from bizlog.sinks import Batch, Record
+    from bizlog.sinks import Batch
 
 _T = TypeVar("_T")
 
@@ -145,20 +144,16 @@ class KafkaSink(BaseSink):
         logger: logging.Logger | None = None,
         name: str | None = None,
     ) -> None:
-        found = _string_of(connection_string, bootstrap_servers, (auth, username))
-        ways = {
-            "connection_string": found is not None,
-            "entra": auth == "entra" or credential is not None,
-            "password": username is not None,
-        }
-        chosen = [way for way, is_given in ways.items() if is_given]
-        problems = list(_auth_problems(auth, chosen, password, password_file))
-        way: Any = chosen[0] if chosen else "none"
+        found = _string_of(
+            connection_string, bootstrap_servers, auth, credential, username
+        )
+        way, problems = _way_of(auth, found, credential, username)
+        problems += _password_problems(username, password, password_file)
         host = next(hosts_of(found.host)) if found else ""
         self._access = Access(
             bootstrap_servers or (f"{host}:{EVENT_HUBS_PORT}" if host else ""),
             auth=way,
-            tls=way != "none" if tls is None else tls,
+            tls=(way != "none") if tls is None else tls,
             user=username or "",
             mechanism=sasl_mechanism,
             ca_file=ca_file,
@@ -172,8 +167,6 @@ class KafkaSink(BaseSink):
         self._logger = logger or _silent_logger()
         self.name = name or type(self).name
         problems += self._problems()
-        if credential is not None:
-            problems += credential_problems(credential)
         if problems:
             raise ConfigurationError(problems)
         self._compression = compression_of(compression, self._access)
@@ -186,7 +179,7 @@ class KafkaSink(BaseSink):
             self._new_producer,
             topic=self._topic,
             key_of=parse_key_rule(partition_key),
-            headers_of=_headers_of(plain=headers, cloudevents=cloudevents),
+            headers_of=headers_by(plain=headers, cloudevents=cloudevents),
             max_message_bytes=max_message_bytes,
             seconds=delivery_timeout,
         )
@@ -353,32 +346,46 @@ class KafkaSink(BaseSink):
 
 
 def _string_of(
-    given: str | None, servers: str | None, others: tuple[str | None, ...]
+    given: str | None, servers: str | None, *others: object
 ) -> ConnectionString | None:
     """Find the connection string; the environment's only where it is meant."""
     if given is not None:
         return parse_connection_string(given, "option 'connection_string'")
     text = os.environ.get(_VARIABLE)
-    if not text or any(others):
+    if not text or any(other is not None for other in others):
         return None
     found = parse_connection_string(text, _VARIABLE)
     hosts = set(hosts_of(servers)) if servers else None
     return found if hosts is None or set(hosts_of(found.host)) == hosts else None
 
 
-def _auth_problems(
-    auth: Auth | None,
-    chosen: list[str],
-    password: str | None,
-    password_file: str | None,
-) -> Iterator[str]:
+def _way_of(
+    auth: Auth | None, found: ConnectionString | None, credential: Any, user: str | None
+) -> tuple[Auth, list[str]]:
+    """Choose how the sink proves who it is; say what contradicts itself."""
+    ways: dict[Auth, bool] = {
+        "connection_string": found is not None,
+        "entra": credential is not None or auth == "entra",
+        "password": user is not None,
+    }
+    chosen = [way for way, is_given in ways.items() if is_given]
+    way: Auth = chosen[0] if chosen else "none"
+    problems: list[str] = []
     if len(chosen) > 1:
-        yield f"give one of {' and '.join(chosen)}, not several"
-    if auth is not None and chosen != [auth] and not (auth == "none" and not chosen):
-        yield f"option 'auth': {auth!r} does not fit the other options"
-    if password is not None and password_file is not None:
+        problems.append(f"give one of {' and '.join(chosen)}, not several")
+    elif auth not in {None, way}:
+        problems.append(f"option 'auth': {auth!r} does not fit the other options")
+    if credential is not None:
+        problems += credential_problems(credential)
+    return way, problems
+
+
+def _password_problems(
+    user: str | None, password: str | None, file: str | None
+) -> Iterator[str]:
+    if password is not None and file is not None:
         yield "give one of password and password_file"
-    if ("password" in chosen) != (password is not None or password_file is not None):
+    if (user is None) != (password is None and file is None):
         yield "username goes with password or password_file"
 
 
@@ -428,51 +435,3 @@ def _answer(events: int, faults: dict[int, Fault]) -> SendResult:
     if reason is not None and len(again) == events:
         raise RetryableSinkError(reason)
     return SendResult(rejected=final, retry=again, retry_reason=reason)
-
-
-class _Told(msgspec.Struct):
-    schema_version: int | None = None
-    event_source: str = ""
-
-
-_decode_told = msgspec.json.Decoder(_Told).decode
-
-
-def _headers_of(
-    *, plain: bool, cloudevents: bool
-) -> Callable[[Record], Headers] | None:
-    if plain and cloudevents:
-        return lambda record: _plain_headers(record) + _cloud_headers(record)
-    if cloudevents:
-        return _cloud_headers
-    return _plain_headers if plain else None
-
-
-def _told(record: Record) -> _Told:
-    try:
-        return _decode_told(record.data)
-    except msgspec.MsgspecError:
-        return _Told()  # what is replayed from elsewhere may have another form
-
-
-def _plain_headers(record: Record) -> Headers:
-    headers: Headers = [
-        ("event_type", record.event_type.encode()),
-        ("event_id", record.event_id.encode()),
-    ]
-    version = _told(record).schema_version
-    if version is not None:
-        headers.append(("schema_version", b"%d" % version))
-    return headers
-
-
-def _cloud_headers(record: Record) -> Headers:
-    # https://github.com/cloudevents/spec, Kafka protocol binding 1.0.2, section 3.2
-    return [
-        ("ce_specversion", b"1.0"),
-        ("ce_id", record.event_id.encode()),
-        ("ce_type", record.event_type.encode()),
-        ("ce_source", (_told(record).event_source or "bizlog").encode()),
-        ("ce_time", record.event_time.encode()),
-        ("content-type", b"application/json"),
-    ]

@@ -17,10 +17,9 @@ import pytest
 from bizlog import BusinessTelemetryClient
 from bizlog.exceptions import RetryableSinkError
 from bizlog.sinks import Batch, Record
+from bizlog_handlers.kafka import KafkaSink
 
 pytest.importorskip("confluent_kafka", reason="confluent-kafka has no wheel here")
-
-from bizlog_handlers.kafka import KafkaSink
 
 ROOT = Path(__file__).parents[2]
 
@@ -163,7 +162,7 @@ def test_an_event_that_is_too_large_is_a_dead_letter(kafka, make_client, letters
 
 
 def test_a_queue_of_ten_messages_holds_nobody_up(kafka):
-    """librdkafka's queue being full is waited for, and never shows."""
+    """A queue of librdkafka's that is full is waited for, and never shows."""
     topic = kafka.new_topic()
     sink = KafkaSink(kafka.servers, topic, options={"queue.buffering.max.messages": 10})
     (answer,) = asyncio.run(deliver(sink, a_batch(300)))
