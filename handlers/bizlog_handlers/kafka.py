@@ -368,7 +368,7 @@ def _way_of(
         "entra": credential is not None or auth == "entra",
         "password": user is not None,
     }
-    chosen = [way for way, is_given in ways.items() if is_given]
+    chosen: list[Auth] = [way for way, is_given in ways.items() if is_given]
     way: Auth = chosen[0] if chosen else "none"
     problems: list[str] = []
     if len(chosen) > 1:

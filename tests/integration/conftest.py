@@ -61,10 +61,13 @@ class Kafka:
             process.wait(20)
 
     def new_topic(self, partitions: int = 4) -> str:
-        from confluent_kafka.admin import AdminClient, NewTopic
+        from confluent_kafka.admin import (  # noqa: PLC0415  # an extra
+            AdminClient,
+            NewTopic,
+        )
 
         topic = f"events-{uuid.uuid4().hex[:8]}"
-        admin = AdminClient({"bootstrap.servers": self.servers})
+        admin = AdminClient({"bootstrap.servers": self.servers, "log_level": 0})
         for made in admin.create_topics([NewTopic(topic, partitions, 1)]).values():
             made.result(20)
         return topic
@@ -77,7 +80,11 @@ def read_messages(
     servers: str, topic: str, count: int, seconds: float = 20
 ) -> list[Any]:
     """Read what a topic holds, by partition; waits until there are so many."""
-    from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+    from confluent_kafka import (  # noqa: PLC0415  # an extra
+        OFFSET_BEGINNING,
+        Consumer,
+        TopicPartition,
+    )
 
     consumer = Consumer({"bootstrap.servers": servers, "group.id": "nobody"})
     try:
