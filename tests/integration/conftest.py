@@ -187,9 +187,8 @@ def read_kafka() -> Callable[..., list[Any]]:
     return read_messages
 
 
-@pytest.fixture
-def new_kafka(tmp_path: Path) -> Iterator[Callable[[], Kafka]]:
-    """Make brokers, which stop with the test."""
+def start_kafka(folder: Path) -> Kafka:
+    """Start a broker, or skip the test with the reason."""
     pytest.importorskip("confluent_kafka", reason="confluent-kafka has no wheel here")
     spec = importlib.util.find_spec("noida_db")
     if spec is None or spec.origin is None:
@@ -198,22 +197,22 @@ def new_kafka(tmp_path: Path) -> Iterator[Callable[[], Kafka]]:
     program = Path(spec.origin).with_name("noida-db")
     if not os.access(program, os.X_OK):
         program.chmod(0o755)
-    made: list[Kafka] = []
+    broker = Kafka(program, folder)
+    broker.start()
+    return broker
 
-    def make() -> Kafka:
-        folder = tmp_path / f"broker-{len(made)}"
-        folder.mkdir()
-        broker = Kafka(program, folder)
-        made.append(broker)
-        broker.start()
-        return broker
 
-    yield make
-    for broker in made:
-        broker.stop()
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
+    """Give the broker that tests share; each takes a topic of its own."""
+    broker = start_kafka(tmp_path_factory.mktemp("kafka"))
+    yield broker
+    broker.stop()
 
 
 @pytest.fixture
-def kafka(new_kafka: Callable[[], Kafka]) -> Kafka:
-    """Give a broker that is empty."""
-    return new_kafka()
+def own_kafka(tmp_path: Path) -> Iterator[Kafka]:
+    """Give a broker that the test may stop."""
+    broker = start_kafka(tmp_path)
+    yield broker
+    broker.stop()
