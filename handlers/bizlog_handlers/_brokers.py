@@ -188,7 +188,7 @@ def default_credential() -> Any:
     try:
         identity = import_module("azure.identity")
     except ImportError:
-        raise MissingExtraError("KafkaSink(auth='entra')", "kafka,eventhub") from None
+        raise MissingExtraError("KafkaSink(auth='entra')", "entra") from None
     return identity.DefaultAzureCredential()
 
 
