@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -189,7 +190,21 @@ def default_credential() -> Any:
         identity = import_module("azure.identity")
     except ImportError:
         raise MissingExtraError("KafkaSink(auth='entra')", "entra") from None
+    for name in _IMPORTED_WITH_A_TOKEN:
+        with suppress(ImportError):  # versions differ in what they need
+            import_module(name)
     return identity.DefaultAzureCredential()
+
+
+# Not on another thread: a child that is forked while that imports a module waits for
+# the module without end.
+_IMPORTED_WITH_A_TOKEN = (
+    "azure.core.rest._requests_basic",
+    "encodings.idna",
+    "encodings.utf_16_le",
+    "msal_extensions",
+    "netrc",
+)
 
 
 def credential_problems(credential: Any) -> Iterator[str]:
@@ -206,7 +221,7 @@ def token_source(credential: Any, scope: str) -> Callable[[str], tuple[str, floa
     """
     Make the callback by which librdkafka asks for a token.
 
-    It asks anew after 80 % of a token's life, on the thread that polls.
+    It asks anew after 80 % of a token's life, on a thread of its own.
 
     Args:
         credential: A synchronous credential of azure-identity or of its form.

@@ -251,16 +251,9 @@ class KafkaSink(BaseSink):
         self._started = True
 
     def _open(self) -> None:
-        from confluent_kafka import KafkaException  # noqa: PLC0415  # an extra
-
         if self._password_file is not None:
             self._password = _read_password(self._password_file)
-        try:
-            self._courier.open()
-        except KafkaException as error:
-            raise RetryableSinkError(
-                f"librdkafka does not start: {error.args[0].str()}"
-            ) from None
+        self._courier.open()
 
     async def stop(self) -> None:
         """End the call that is under way, and close the connections."""
@@ -303,13 +296,26 @@ class KafkaSink(BaseSink):
         return await asyncio.shield(working)
 
     def _new_producer(self, note_trouble: Callable[[Any], None]) -> Producer:
-        import confluent_kafka  # noqa: PLC0415  # an extra
+        from confluent_kafka import KafkaException, Producer  # noqa: PLC0415  # an extra
 
         settings = {**self._settings(), **self._access.settings(self._password)}
-        if self._access.auth == "entra":
-            settings["oauth_cb"] = token_source(self._credential, self._access.scope)
         settings["error_cb"] = note_trouble
-        return confluent_kafka.Producer(settings, logger=self._logger)
+        if self._access.auth == "entra":
+            settings["oauth_cb"] = self._token_source()
+        try:
+            return Producer(settings, logger=self._logger)
+        except KafkaException as error:
+            raise RetryableSinkError(
+                f"librdkafka does not start: {error.args[0].str()}"
+            ) from None
+
+    def _token_source(self) -> Callable[[str], tuple[str, float]]:
+        token = token_source(self._credential, self._access.scope)
+        try:
+            token("")  # librdkafka would wait 10 s, and not tell why; it is kept there
+        except Exception as error:  # noqa: BLE001  # a foreign credential
+            raise RetryableSinkError(f"no token: {_first_line(error)}") from None
+        return token
 
     def _settings(self) -> dict[str, Any]:
         return {
@@ -416,6 +422,12 @@ def _read_password(path: str) -> str:
     if not text:
         raise RetryableSinkError("option 'password_file': the file is empty")
     return text
+
+
+def _first_line(error: Exception) -> str:
+    """Name a credential's error; what follows in it lists all ways it tried."""
+    said = str(error).partition("\n")[0]
+    return f"{type(error).__name__}: {said:.200}"
 
 
 def _see_error(working: asyncio.Future[Any]) -> None:
