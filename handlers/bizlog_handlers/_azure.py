@@ -1,0 +1,144 @@
+"""
+Who a sink is towards Azure: connection strings, secret files, credentials.
+
+Nothing here shows a secret: not in a message, not in a repr. A connection string is
+read for what can be checked at once (which host, which entity) and otherwise handed on
+as it is. A credential that is built here is closed by who asked for it; one that the
+user gives stays the user's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+from urllib.parse import urlsplit
+
+import msgspec
+
+from bizlog.exceptions import (
+    ConfigurationError,
+    MissingExtraError,
+    RetryableSinkError,
+)
+
+
+@runtime_checkable
+class AsyncCredential(Protocol):
+    """What azure-core calls an AsyncTokenCredential."""
+
+    async def get_token(self, *scopes: str, **options: Any) -> Any:
+        """Return a token that is valid for some scopes."""
+        ...
+
+
+class ConnectionString(msgspec.Struct, frozen=True):
+    """
+    A connection string of Azure, with what of it may be shown.
+
+    Attributes:
+        text: The whole string: secret.
+        host: Host of the endpoint, with its port if it names one.
+        entity: The entity (`EntityPath`) that it is for; None for a whole namespace.
+    """
+
+    text: str
+    host: str
+    entity: str | None = None
+
+    def __repr__(self) -> str:
+        return f"ConnectionString(host={self.host!r}, entity={self.entity!r})"
+
+
+def parse_connection_string(text: str, option: str) -> ConnectionString:
+    """
+    Read a connection string (`Endpoint=sb://...;SharedAccessKeyName=...;...`).
+
+    Args:
+        text: As the portal shows it; blanks around it do not count.
+        option: Where it comes from, for messages.
+
+    Raises:
+        ConfigurationError: It is malformed, or has neither key nor signature.
+    """
+    parts = _parts(text, option)
+    host = urlsplit(parts.get("endpoint", "")).netloc
+    if not host:
+        raise ConfigurationError(
+            f"{option}: the connection string has no Endpoint=sb://HOST/"
+        )
+    has_key = "sharedaccesskey" in parts and "sharedaccesskeyname" in parts
+    if not has_key and "sharedaccesssignature" not in parts:
+        raise ConfigurationError(
+            f"{option}: the connection string needs SharedAccessKeyName and "
+            "SharedAccessKey, or SharedAccessSignature"
+        )
+    return ConnectionString(text.strip(), host, parts.get("entitypath"))
+
+
+def _parts(text: str, option: str) -> dict[str, str]:
+    pairs = [part.partition("=") for part in text.strip().rstrip(";").split(";")]
+    parts = {name.strip().lower(): value for name, _, value in pairs}
+    if len(parts) != len(pairs) or not all(name and value for name, _, value in pairs):
+        raise ConfigurationError(
+            f"{option}: expected a connection string, parts 'Name=value' with ';' "
+            "between them, each named once"
+        )
+    return parts
+
+
+async def read_secret(path: str, option: str) -> str:
+    """
+    Read a secret from a file, such as a mounted one that is exchanged from outside.
+
+    Raises:
+        RetryableSinkError: It cannot be read, or is empty.
+    """
+    try:
+        text = await asyncio.to_thread(Path(path).read_text, "utf-8")
+    except (OSError, ValueError) as error:
+        fault = error.strerror if isinstance(error, OSError) else None
+        raise RetryableSinkError(
+            f"option {option!r}: the file cannot be read: "
+            f"{fault or type(error).__name__}"
+        ) from None
+    if not text.strip():
+        raise RetryableSinkError(f"option {option!r}: the file is empty")
+    return text.strip()
+
+
+def default_credential(what: str, extra: str) -> Any:
+    """
+    Build azure-identity's `DefaultAzureCredential`.
+
+    It tries the environment, workload and managed identities and developer tools, and
+    must be closed in the end. Building it imports much: not on bizlog's thread.
+
+    Raises:
+        MissingExtraError: azure-identity is not installed.
+    """
+    try:
+        identity = import_module("azure.identity.aio")
+    except ImportError:
+        raise MissingExtraError(what, extra) from None
+    for name in _IMPORTED_LATE:
+        _import_if_there(name)
+    return identity.DefaultAzureCredential()
+
+
+# What azure-identity imports with the first token. A child that is forked while
+# bizlog's thread imports a module waits for that module without end.
+_IMPORTED_LATE = (
+    "aiohttp",
+    "azure.core.rest._aiohttp",
+    "msal_extensions",
+    "encodings.utf_16_le",
+)
+
+
+def _import_if_there(name: str) -> None:
+    try:
+        import_module(name)
+    except ImportError:  # versions differ in what they need
+        return
