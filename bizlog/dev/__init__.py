@@ -1,0 +1,1 @@
+"""Servers for developing without the cloud; nothing of a service imports them."""
