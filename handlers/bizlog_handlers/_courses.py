@@ -10,6 +10,7 @@ messages are made up.
 from __future__ import annotations
 
 import asyncio
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -126,7 +127,6 @@ class Course:
         self._envelopes = envelopes
         self._outcome = outcome
         self._left = left
-        self._held_over: Parcel | None = None
         self._sending: asyncio.Task[bool] | None = None
 
     async def run(self) -> None:
@@ -135,7 +135,7 @@ class Course:
             try:
                 while load := await self._next_load():
                     if not await self._is_sent():
-                        self._give_back([*load.parcels, *self._rest()])
+                        self._give_back([*load.parcels, *self._parcels])
                         return
                     self._sending = asyncio.create_task(self._send(load))
                 await self._is_sent()
@@ -150,25 +150,17 @@ class Course:
     async def _next_load(self) -> Load | None:
         batch = self._new_batch()
         parcels: list[Parcel] = []
-        for parcel in self._rest():
-            if not self._add(batch, parcel):
-                if parcels:
-                    self._held_over = parcel
-                    break
+        for parcel in self._parcels:
+            if self._add(batch, parcel):
+                parcels.append(parcel)
+                if len(parcels) % _STRETCH == 0:
+                    await asyncio.sleep(0)
+            elif parcels:
+                self._parcels = chain((parcel,), self._parcels)  # for the next load
+                break
+            else:
                 self._outcome.reject(parcel, self._too_large(parcel))
-                continue
-            parcels.append(parcel)
-            if len(parcels) % _STRETCH == 0:
-                await asyncio.sleep(0)
         return Load(batch, parcels) if parcels else None
-
-    def _rest(self) -> Iterator[Parcel]:
-        if self._held_over is not None:
-            held_over, self._held_over = self._held_over, None
-            yield held_over
-        # Not `yield from`: who stops here would end the parcels, too.
-        for parcel in self._parcels:  # noqa: UP028
-            yield parcel
 
     def _new_batch(self) -> EventDataBatch:
         # Not the client's create_batch: it would open one more link, to no partition.

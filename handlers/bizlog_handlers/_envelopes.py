@@ -73,13 +73,14 @@ class Envelopes:
             parcel: What to send.
             records: The batch that its indices mean.
         """
+        message = self._message
         if self._reusing:
             self._body[:] = parcel.body
-            message = self._message
         else:
             message = _message(parcel.body)
-        if self._metadata != "none":
-            _show_key(message, parcel.key)
+        if self._metadata == "none":
+            return message
+        _show_key(message, parcel.key)
         if self._metadata == "full":
             self._describe(message, [records[index] for index in parcel.indices])
         return message
@@ -114,9 +115,10 @@ def _properties_of(records: Sequence[Record]) -> dict[str | bytes, Any]:
     """Describe the events of a message, as far as they are alike."""
     properties: dict[str | bytes, Any] = {}
     types = {record.event_type for record in records}
+    if len(types) > 1:
+        return properties
+    properties["event_type"] = types.pop()
     versions = {version_of(record) for record in records}
-    if len(types) == 1:
-        properties["event_type"] = types.pop()
     if len(versions) == 1 and (version := versions.pop()) is not None:
         properties["schema_version"] = version
     return properties

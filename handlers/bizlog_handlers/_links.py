@@ -20,6 +20,8 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from azure.eventhub.exceptions import AuthenticationError
+
 from bizlog.exceptions import (
     BatchTooLargeError,
     PermanentSinkError,
@@ -47,7 +49,7 @@ CLOSE_SECONDS = 2.0
 # The SDK's own time-out comes later than ours: after its own it would send once more.
 _LATER = 1.0
 
-_MAX_REASON = 300
+_MAX_REASON = 200
 
 _SIZE = "message-size-exceeded"
 _OF_THE_EVENTS = frozenset(
@@ -109,8 +111,9 @@ class Links:
         try:
             async with asyncio.timeout(seconds):
                 client = await self._connect()
-                partitions = await client.get_partition_ids()
-                batch = await client.create_batch()
+                partitions, batch = await asyncio.gather(
+                    client.get_partition_ids(), client.create_batch()
+                )
         except Exception as error:  # noqa: BLE001  # whatever the SDK meets
             raise RetryableSinkError(_said(failure_of(error, seconds))) from None
         finally:
@@ -202,9 +205,9 @@ class Link:
 
 def condition_of(error: Exception) -> str | None:
     """Read the condition of AMQP (`server-busy`) from what the SDK raised."""
+    if isinstance(error, AuthenticationError):
+        return "unauthorized-access"  # the SDK's own word for it varies
     found: Any = getattr(error, "error", None)
-    if not found and type(error).__name__ == "AuthenticationError":
-        return "unauthorized-access"
     return found.removeprefix("link:") if isinstance(found, str) else None
 
 
@@ -233,9 +236,9 @@ def failure_of(error: Exception, seconds: float) -> SinkError:
 
 def _reason_of(error: Exception, condition: str | None) -> str:
     words = " ".join(str(error).split())[:_MAX_REASON]
+    said = f"{condition or type(error).__name__}: {words}"
     hint = _HINTS.get(condition or "")
-    said = f"{condition or type(error).__name__} ({words})"
-    return f"{said}: {hint}" if hint else said
+    return f"{hint} [{said}]" if hint else said
 
 
 def _said(failure: SinkError) -> str:

@@ -96,8 +96,8 @@ class EventHubSink(BaseSink):
             Their order stays; the message then shows no partition key.
         metadata: What messages show beside their body: `full` (partition key, message
             id = event id, content type, event type, schema version), `key` or `none`.
-            In packs the id is the first event's, and type and version are shown where
-            all are alike. Costs 75 µs a message (`key`: 14 µs).
+            In packs the id is the first event's; type and version are shown where all
+            are of one type. Costs 75 µs a message (`key`: 14 µs).
         flush_interval: Seconds an event may wait for company.
         max_in_flight: Batches of bizlog's under way at the same time. With more than 1
             the order of a key may break when a batch has to be sent again.
