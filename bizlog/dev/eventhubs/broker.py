@@ -206,6 +206,11 @@ class Hub:
         self.partitions = tuple(Partition(n, bound) for n in range(partitions))
         self._turn = 0
 
+    @property
+    def count(self) -> int:
+        """How many events were ever stored, those that are gone too."""
+        return sum(partition.end for partition in self.partitions)
+
     def partition(self, identity: str) -> Partition | None:
         """Find a partition by its id."""
         found = (each for each in self.partitions if each.id == identity)

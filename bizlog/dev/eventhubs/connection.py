@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from proton import Delivery, Link
 
-    from bizlog.dev.eventhubs.links import ConsumerLink, Role
+    from bizlog.dev.eventhubs.links import Role
     from bizlog.dev.eventhubs.service import Service
 
 MAX_FRAME_BYTES = 64 * 1024
@@ -175,7 +175,7 @@ class ClientConnection(asyncio.Protocol):
         """Close the connection with an error."""
         self._amqp.condition = Condition(condition, text, info)
         self._amqp.close()
-        self.flush()
+        self.wake()  # and not at once: this may be proton's event that is handled
 
     def abort(self) -> None:
         """Break the TCP connection."""
@@ -186,6 +186,7 @@ class ClientConnection(asyncio.Protocol):
         """Close as the server goes down: the client is told, then the socket ends."""
         info = {"server": CONTAINER}
         self.close(CONNECTION_FORCED, "the server is stopping", info)
+        self.flush()
         if self._wire is not None:
             self._wire.close()
 

@@ -18,13 +18,14 @@ DETACH_FORCED = "amqp:link:detach-forced"
 CONNECTION_FORCED = "amqp:connection:forced"
 LINK_STOLEN = "amqp:link:stolen"
 NOT_FOUND = "amqp:not-found"
+DECODE_ERROR = "amqp:decode-error"
 SIZE_EXCEEDED = "amqp:link:message-size-exceeded"
 UNAUTHORIZED = "amqp:unauthorized-access"
 
 # Conditions that AMQP itself names; all others are Microsoft's.
 _OF_AMQP = {
     "connection-forced": CONNECTION_FORCED,
-    "decode-error": "amqp:decode-error",
+    "decode-error": DECODE_ERROR,
     "detach-forced": DETACH_FORCED,
     "illegal-state": "amqp:illegal-state",
     "internal-error": "amqp:internal-error",

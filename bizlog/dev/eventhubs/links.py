@@ -6,6 +6,7 @@ Each holds proton's link and does what Event Hubs does with it.
 
 from __future__ import annotations
 
+import struct
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,7 +15,13 @@ from proton import Condition, Delivery, Link
 
 from bizlog.dev.eventhubs import messages
 from bizlog.dev.eventhubs.broker import OFFSET_STEP
-from bizlog.dev.eventhubs.faults import DETACH_FORCED, SIZE_EXCEEDED, Action
+from bizlog.dev.eventhubs.faults import (
+    DECODE_ERROR,
+    DETACH_FORCED,
+    LINK_STOLEN,
+    SIZE_EXCEEDED,
+    Action,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +47,7 @@ class Role:
     Attributes:
         link: proton's link.
         hub: The name of the hub it uses, for which a token is needed; or empty.
+        ended: Whether the link is gone.
         hungry: Whether it hands out events.
     """
 
@@ -48,6 +56,7 @@ class Role:
     def __init__(self, link: Link, connection: ClientConnection, hub: str = "") -> None:
         self.link = link
         self.hub = hub
+        self.ended = False
         self._connection = connection
 
     def start(self) -> None:
@@ -55,6 +64,7 @@ class Role:
 
     def end(self) -> None:
         """Let go of everything: the link is gone."""
+        self.ended = True
 
     def receive(self, delivery: Delivery, message: bytes) -> None:
         """Take a message that has arrived."""
@@ -105,7 +115,7 @@ class ProducerLink(Role):
             self._connection.at(f"idle {self.link.name}", moment, self._idle)
 
     def _idle(self) -> None:
-        if self not in self._connection.roles():
+        if self.ended:
             return
         seconds = self._connection.service.idle_detach
         text = f"IdleTimerExpired: Idle timeout: {seconds} s"
@@ -115,9 +125,15 @@ class ProducerLink(Role):
         """Store the events of a message, or do what the planted fault says."""
         self._watch()
         if len(message) > MAX_MESSAGE_BYTES:
-            self._refuse_size(delivery, len(message))
+            text = f"{len(message)} bytes; a message has at most {MAX_MESSAGE_BYTES}"
+            info = {"size": len(message), "limit": MAX_MESSAGE_BYTES}
+            self._refuse(delivery, SIZE_EXCEEDED, text, info)
             return
-        events, key = _open(message)
+        try:
+            events, key = _open(message)
+        except (ValueError, IndexError, struct.error) as error:
+            self._refuse(delivery, DECODE_ERROR, str(error), {"size": len(message)})
+            return
         partition = self._partition or self._hub.choose(key)
         fault, delay = self._connection.service.plan.draw(self._hub.name, partition.id)
         if fault is None or fault.action is Action.DROP_AFTER_STORE:
@@ -137,7 +153,7 @@ class ProducerLink(Role):
             call()
 
     def _settle(self, delivery: Delivery, state: Any) -> None:
-        if self not in self._connection.roles():
+        if self.ended:
             return  # the link went while the answer was held back
         delivery.update(state)
         delivery.settle()
@@ -145,10 +161,8 @@ class ProducerLink(Role):
             self.link.flow(CREDIT - self.link.credit)
         self._connection.wake()
 
-    def _refuse_size(self, delivery: Delivery, size: int) -> None:
-        text = f"{size} bytes are more than the {MAX_MESSAGE_BYTES} that a message has"
-        info = {"size": size, "limit": MAX_MESSAGE_BYTES}
-        delivery.local.condition = Condition(SIZE_EXCEEDED, text, info)
+    def _refuse(self, delivery: Delivery, name: str, text: str, info: Any) -> None:
+        delivery.local.condition = Condition(name, text, info)
         self._settle(delivery, Delivery.REJECTED)
 
     def _answer(self, fault: Fault, delivery: Delivery) -> None:
@@ -164,8 +178,9 @@ class ProducerLink(Role):
         self._settle(delivery, states[fault.action])
 
     def _detach(self, fault: Fault, _: Delivery) -> None:
-        told = (fault.condition, fault.description, fault.info)
-        self._connection.detach(self.link, *told)
+        if not self.ended:
+            told = (fault.condition, fault.description, fault.info)
+            self._connection.detach(self.link, *told)
 
     def _close(self, fault: Fault, _: Delivery) -> None:
         self._connection.close(fault.condition, fault.description, fault.info)
@@ -211,10 +226,29 @@ class ConsumerLink(Role):
         self.epoch = epoch
         self._partition = partition
         self._next = number
+        self._readers: set[ConsumerLink] = set()
+
+    def join(self, readers: set[ConsumerLink]) -> None:
+        """Be one of those that read the partition, until the link ends."""
+        self._readers = readers
+        readers.add(self)
+
+    def lose(self, text: str) -> None:
+        """Give the partition up to another consumer."""
+        self._connection.detach(self.link, LINK_STOLEN, text, {"hub": self.hub})
 
     def start(self) -> None:
         """Listen for new events."""
-        self._partition.changed.add(self._connection.wake)
+        self._partition.changed.add(self._wake)
+        self._wake()
+
+    def end(self) -> None:
+        """Listen no more."""
+        super().end()
+        self._partition.changed.discard(self._wake)
+        self._readers.discard(self)
+
+    def _wake(self) -> None:
         self._connection.wake()
 
     def feed(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from bizlog.dev.eventhubs.addresses import (
     CBS,
@@ -13,6 +13,7 @@ from bizlog.dev.eventhubs.addresses import (
     position_of,
     producer_address,
 )
+from bizlog.dev.eventhubs.epochs import displaced
 from bizlog.dev.eventhubs.faults import LINK_STOLEN, NOT_FOUND, UNAUTHORIZED
 from bizlog.dev.eventhubs.links import MAX_MESSAGE_BYTES, ConsumerLink, ProducerLink
 from bizlog.dev.eventhubs.requests import ManagementLink, ReplyLink, TokenLink
@@ -88,11 +89,21 @@ def _consumer(link: Any, connection: ClientConnection, node: str) -> Role:
         position = position_of(_selector(link), partition.end)
     except ValueError as error:
         raise RefusedError(INVALID_FIELD, str(error)) from None
-    epoch = _epoch(link)
     consumer = ConsumerLink(
-        link, connection, hub.name, partition, partition.locate(position), epoch
+        link, connection, hub.name, partition, partition.locate(position), _epoch(link)
     )
+    _take_over(consumer, connection, f"{hub.name}/{address.group}/{partition.id}")
     return consumer
+
+
+def _take_over(consumer: ConsumerLink, connection: ClientConnection, what: str) -> None:
+    readers = connection.service.readers.setdefault(what, set())
+    losers = displaced(readers, consumer)
+    if losers is None:
+        raise RefusedError(LINK_STOLEN, f"{what} is read with a higher epoch")
+    for loser in losers:
+        loser.lose(f"{what} was taken over with epoch {consumer.epoch}")
+    consumer.join(readers)
 
 
 def _need_token(connection: ClientConnection, address: Address) -> None:
@@ -102,9 +113,16 @@ def _need_token(connection: ClientConnection, address: Address) -> None:
 
 
 def _selector(link: Any) -> str | None:
-    return None
+    data = link.remote_source.filter
+    data.rewind()
+    if data.next() is None:
+        return None
+    filters = cast("dict[str, Any]", data.get_object())
+    described = filters.get(SELECTOR)
+    return None if described is None else str(described.value)
 
 
 def _epoch(link: Any) -> int | None:
-    properties = link.remote_properties or {}
-    return properties.get(EPOCH)
+    properties: dict[str, Any] = link.remote_properties or {}
+    epoch = properties.get(EPOCH)
+    return None if epoch is None else int(epoch)

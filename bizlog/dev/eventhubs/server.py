@@ -7,25 +7,31 @@ It lives in the process that starts it and keeps everything in memory.
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bizlog.dev.eventhubs.broker import Broker, StoredEvent
+from bizlog.dev.eventhubs.broker import Broker
+from bizlog.dev.eventhubs.certificate import CERTIFICATE, tls_context
 from bizlog.dev.eventhubs.connection import ClientConnection
 from bizlog.dev.eventhubs.faults import FaultPlan
 from bizlog.dev.eventhubs.service import Service
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
+    from bizlog.dev.eventhubs.broker import Hub, StoredEvent
     from bizlog.dev.eventhubs.faults import Fault
 
 HOST = "127.0.0.1"
 KEY_NAME, KEY = "RootManageSharedAccessKey", "bG9vcGJhY2s="
 IDLE_TIMEOUT_SECONDS = 240.0
 RETAIN_BYTES = 512 * 1024 * 1024
-_MIB = 1024 * 1024
+GOODBYE_SECONDS = 1.0
+_LOOK_SECONDS = 0.002
 
 
 class LoopbackEventHubs:
@@ -56,6 +62,7 @@ class LoopbackEventHubs:
         hubs: Mapping[str, int],
         *,
         port: int = 0,
+        tls: bool = False,
         retain_bytes: int = RETAIN_BYTES,
         check_token: Callable[[str, str], bool] | None = None,
         token_lifetime: float | None = None,
@@ -63,6 +70,8 @@ class LoopbackEventHubs:
         idle_timeout: float = IDLE_TIMEOUT_SECONDS,
     ) -> None:
         self.port = port
+        self._tls = tls
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._broker = Broker(hubs, retain_bytes)
         self._plan = FaultPlan()
         self._check_token = check_token
@@ -92,16 +101,20 @@ class LoopbackEventHubs:
 
         Raises:
             OSError: The port is taken.
+            MissingExtraError: TLS is wanted and cryptography is not installed.
         """
+        context = self._make_context() if self._tls else None
         self._listening.clear()
         self._thread = threading.Thread(
-            target=self._run, name="bizlog-loopback-eventhubs", daemon=True
+            target=self._run, args=(context,), name="bizlog-loopback", daemon=True
         )
         self._thread.start()
         self._listening.wait()
         if self._failure is not None:
             failure, self._failure = self._failure, None
             self._thread.join()
+            self._thread = None
+            self._remove_folder()
             raise failure
         return self
 
@@ -112,24 +125,30 @@ class LoopbackEventHubs:
         self._service.loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join()
         self._thread = self._service = self._stopping = None
+        self._remove_folder()
 
-    def _run(self) -> None:
-        asyncio.run(self._serve())
+    def _make_context(self) -> ssl.SSLContext:
+        self._folder = tempfile.TemporaryDirectory(prefix="bizlog-loopback-")
+        try:
+            return tls_context(Path(self._folder.name))
+        except BaseException:
+            self._remove_folder()
+            raise
 
-    async def _serve(self) -> None:
+    def _remove_folder(self) -> None:
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
+
+    def _run(self, context: ssl.SSLContext | None) -> None:
+        asyncio.run(self._serve(context))
+
+    async def _serve(self, context: ssl.SSLContext | None) -> None:
         loop = asyncio.get_running_loop()
-        service = Service(
-            loop=loop,
-            broker=self._broker,
-            plan=self._plan,
-            check_token=self._check_token,
-            token_lifetime=self._token_lifetime,
-            idle_detach=self._idle_detach,
-            idle_timeout=self._idle_timeout,
-        )
+        service = self._make_service(loop)
         try:
             server = await loop.create_server(
-                lambda: ClientConnection(service), HOST, self.port
+                lambda: ClientConnection(service), HOST, self.port, ssl=context
             )
         except OSError as error:
             self._failure = error
@@ -140,9 +159,24 @@ class LoopbackEventHubs:
         self._listening.set()
         await self._stopping.wait()
         server.close()
-        for connection in tuple(service.connections):
-            connection.say_goodbye()
-        await asyncio.sleep(0)
+        await _end_all(service)
+
+    def _make_service(self, loop: asyncio.AbstractEventLoop) -> Service:
+        return Service(
+            loop=loop,
+            broker=self._broker,
+            plan=self._plan,
+            check_token=self._check_token,
+            token_lifetime=self._token_lifetime,
+            idle_detach=self._idle_detach,
+            idle_timeout=self._idle_timeout,
+        )
+
+    def drop_connections(self) -> None:
+        """Break all TCP connections, as a network does; the server goes on."""
+        if self._service is not None:
+            service = self._service
+            service.loop.call_soon_threadsafe(_abort_all, service)
 
     @property
     def endpoint(self) -> str:
@@ -151,11 +185,29 @@ class LoopbackEventHubs:
 
     @property
     def connection_string(self) -> str:
-        """What clients connect with."""
+        """
+        What clients connect with.
+
+        With TLS the SDK takes the port from `custom_endpoint_address` alone: give it
+        `endpoint`, and `ca_file` as `connection_verify`.
+        """
+        plain = "" if self._tls else ";UseDevelopmentEmulator=true"
         return (
             f"Endpoint={self.endpoint};SharedAccessKeyName={KEY_NAME};"
-            f"SharedAccessKey={KEY};UseDevelopmentEmulator=true"
+            f"SharedAccessKey={KEY}{plain}"
         )
+
+    @property
+    def ca_file(self) -> Path:
+        """
+        The self-signed certificate (PEM), made by cryptography, while the server runs.
+
+        Raises:
+            RuntimeError: The server speaks no TLS, or does not run.
+        """
+        if self._folder is None:
+            raise RuntimeError("only a server that runs with tls=True has a ca_file")
+        return Path(self._folder.name) / CERTIFICATE
 
     def inject(self, fault: Fault) -> None:
         """Plant a fault behind those that are planted; it counts from now on."""
@@ -172,7 +224,35 @@ class LoopbackEventHubs:
         Raises:
             KeyError: There is no such hub.
         """
-        found = self._broker.hub(hub)
-        if found is None:
-            raise KeyError(hub)
-        return [event for each in found.partitions for event in each.stored()]
+        return [e for each in self._hub(hub).partitions for e in each.stored()]
+
+    def count(self, hub: str) -> int:
+        """
+        Count the events that a hub ever stored, those that had to go too.
+
+        Raises:
+            KeyError: There is no such hub.
+        """
+        return self._hub(hub).count
+
+    def _hub(self, name: str) -> Hub:
+        hub = self._broker.hub(name)
+        if hub is None:
+            raise KeyError(name)
+        return hub
+
+
+def _abort_all(service: Service) -> None:
+    for connection in tuple(service.connections):
+        connection.abort()
+
+
+async def _end_all(service: Service) -> None:
+    """Say goodbye, and wait a moment for what is still to be written."""
+    for connection in tuple(service.connections):
+        connection.say_goodbye()
+    deadline = service.loop.time() + GOODBYE_SECONDS
+    while service.connections and service.loop.time() < deadline:
+        await asyncio.sleep(_LOOK_SECONDS)
+    _abort_all(service)
+    await asyncio.sleep(_LOOK_SECONDS)

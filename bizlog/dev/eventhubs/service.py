@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from bizlog.dev.eventhubs.broker import Broker
     from bizlog.dev.eventhubs.connection import ClientConnection
     from bizlog.dev.eventhubs.faults import FaultPlan
+    from bizlog.dev.eventhubs.links import ConsumerLink
 
 
 @dataclass(slots=True)
@@ -28,6 +29,7 @@ class Service:
         idle_detach: Seconds after which an idle producer is detached; or None.
         idle_timeout: Seconds of silence after which a connection is closed.
         connections: Those that are open.
+        readers: The consumers of each partition, by hub, consumer group and partition.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -38,3 +40,4 @@ class Service:
     idle_detach: float | None
     idle_timeout: float
     connections: set[ClientConnection] = field(default_factory=set)
+    readers: dict[str, set[ConsumerLink]] = field(default_factory=dict)
