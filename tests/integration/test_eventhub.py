@@ -14,16 +14,19 @@ from pathlib import Path
 
 import pytest
 
-REASON = "needs the extras eventhub and dev"
-pytest.importorskip("azure.eventhub", reason=REASON)
-pytest.importorskip("proton", reason=REASON)
-
 import bizlog
 from bizlog import BusinessTelemetryClient, diagnostics, get_logger
-from bizlog.dev.eventhubs import Fault, LoopbackEventHubs
-from bizlog_handlers import _links
 from bizlog_handlers._partitions import Partitions
 from bizlog_handlers.eventhub import ENVIRONMENT, EventHubSink
+
+_links = pytest.importorskip(
+    "bizlog_handlers._links", reason="needs azure-eventhub", exc_type=ImportError
+)
+eventhubs = pytest.importorskip(
+    "bizlog.dev.eventhubs", reason="needs python-qpid-proton", exc_type=ImportError
+)
+AccessToken = pytest.importorskip("azure.core.credentials").AccessToken
+Fault, LoopbackEventHubs = eventhubs.Fault, eventhubs.LoopbackEventHubs
 
 ROOT = Path(__file__).parents[2]
 
@@ -293,13 +296,13 @@ def test_a_link_that_was_idle_for_long_is_made_anew(make_hubs, make_client):
             assert client.flush_sync(30)
         time.sleep(1.5 * (not number))  # the subject: the server's clock cannot be set
 
-    assert {name: stored(hubs[name]) for name in IDLE} == dict.fromkeys(
-        IDLE, {"s": [0, 1]}
-    )
+    assert {name: stored(hubs[name]) for name in IDLE} == {
+        name: {"s": [0, 1]} for name in IDLE
+    }
 
 
 def test_a_key_that_is_refused_is_mended_by_operators(
-    make_hubs, make_client, tmp_path, capfd, monkeypatch
+    make_hubs, make_client, tmp_path, caplog, monkeypatch
 ):
     """Without authorisation events wait; the file of the secret is read again."""
     hubs = make_hubs(check_token=lambda _audience, token: "skn=good" in token)
@@ -313,11 +316,50 @@ def test_a_key_that_is_refused_is_mended_by_operators(
     )
 
     emit(client, "s", 0)
-    wait_until(lambda: "Azure Event Hubs Data Sender" in capfd.readouterr().err)
+    wait_until(lambda: "Azure Event Hubs Data Sender" in caplog.text)
     secret.write_text(text.replace(name, "good"))
 
     assert client.flush_sync(40)
     assert stored(hubs) == {"s": [0]}
+
+
+class Credential:
+    """What azure-identity would be: hands out tokens, and counts."""
+
+    def __init__(self):
+        self.scopes = []
+        self.closed = False
+
+    async def get_token(self, *scopes, **_):
+        self.scopes.append(scopes)
+        return AccessToken("a token", int(time.time()) + 3600)
+
+    async def close(self):
+        self.closed = True
+
+
+def test_an_identity_is_enough_over_tls(make_hubs, make_client):
+    """A credential object, certificates of one's own, and a private endpoint."""
+    asked = []
+    hubs = make_hubs(tls=True, check_token=lambda *given: asked.append(given) or True)
+    credential = Credential()
+    client = make_client(
+        hubs,
+        connection_string=None,
+        namespace="contoso.servicebus.windows.net",
+        credential=credential,
+        custom_endpoint=hubs.endpoint,
+        ca_file=str(hubs.ca_file),
+    )
+
+    emit(client, "s", 0, 1)
+
+    assert client.flush_sync(30)
+    assert client.shutdown_sync()
+    assert stored(hubs) == {"s": [0, 1]}
+    assert set(credential.scopes) == {("https://eventhubs.azure.net//.default",)}
+    assert {token for _, token in asked} == {"a token"}
+    assert not credential.closed
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
