@@ -10,9 +10,10 @@ user gives stays the user's.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 import msgspec
@@ -22,6 +23,9 @@ from bizlog.exceptions import (
     MissingExtraError,
     RetryableSinkError,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 @runtime_checkable
@@ -122,14 +126,24 @@ def default_credential(what: str, extra: str) -> Any:
         identity = import_module("azure.identity.aio")
     except ImportError:
         raise MissingExtraError(what, extra) from None
-    for name in _IMPORTED_LATE:
-        _import_if_there(name)
+    _import_those_there(_WITH_A_TOKEN)
     return identity.DefaultAzureCredential()
 
 
-# What azure-identity imports with the first token. A child that is forked while
-# bizlog's thread imports a module waits for that module without end.
-_IMPORTED_LATE = (
+def import_what_connecting_needs() -> None:
+    """
+    Import what Azure's packages import with the first connection.
+
+    Not on bizlog's thread: a child that is forked while that imports a module waits for
+    the module without end.
+    """
+    _import_those_there(_WITH_A_CONNECTION)
+    with suppress(ImportError):  # its search for its own file imports
+        import_module("certifi").where()
+
+
+_WITH_A_CONNECTION = ("encodings.idna",)
+_WITH_A_TOKEN = (
     "aiohttp",
     "azure.core.rest._aiohttp",
     "msal_extensions",
@@ -137,8 +151,7 @@ _IMPORTED_LATE = (
 )
 
 
-def _import_if_there(name: str) -> None:
-    try:
-        import_module(name)
-    except ImportError:  # versions differ in what they need
-        return
+def _import_those_there(names: Iterable[str]) -> None:
+    for name in names:
+        with suppress(ImportError):  # versions differ in what they need
+            import_module(name)

@@ -32,6 +32,7 @@ from bizlog_handlers._azure import (
     AsyncCredential,
     ConnectionString,
     default_credential,
+    import_what_connecting_needs,
     parse_connection_string,
     read_secret,
 )
@@ -449,3 +450,4 @@ def _load_sdk() -> None:
         raise MissingExtraError("EventHubSink", "eventhub") from None
     for name in ("_envelopes", "_links", "_courses"):
         import_module(f"bizlog_handlers.{name}")
+    import_what_connecting_needs()
