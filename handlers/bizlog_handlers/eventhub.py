@@ -35,12 +35,14 @@ from bizlog_handlers._azure import (
     import_what_connecting_needs,
     parse_connection_string,
     read_secret,
+    tls_context,
 )
 from bizlog_handlers._keys import DEFAULT_KEY, parse_key_rule
 from bizlog_handlers._packing import MAX_PACK_BYTES, one_by_one, packed
 from bizlog_handlers._partitions import Partitions
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterator, Sequence
     from urllib.parse import SplitResult
 
@@ -236,6 +238,7 @@ class EventHubSink(BaseSink):
         self._own_credential: Any = None
         if self._uses_default_credential():
             self._own_credential = default_credential("EventHubSink", "eventhub")
+        self._tls: ssl.SSLContext | None = None
         self._links: Links | None = None
         self._layout: Layout | None = None
         self._partitions: Partitions | None = None
@@ -274,11 +277,12 @@ class EventHubSink(BaseSink):
         May be called again after it failed and after `stop()`.
 
         Raises:
-            RetryableSinkError: There is no answer, or it is a fault: an identity that
-                is not authorised, a hub that does not exist.
+            RetryableSinkError: A file cannot be read, there is no answer, or it is a
+                fault: an identity that is not authorised, a hub that does not exist.
         """
         from bizlog_handlers._links import Links  # noqa: PLC0415  # loaded by _load_sdk
 
+        self._tls = await tls_context(self._ca_file)
         links = Links(self._connect)
         try:
             layout = await links.ask(self._send_timeout)
@@ -338,11 +342,10 @@ class EventHubSink(BaseSink):
             "auth_timeout": self._send_timeout,
             "keep_alive": self._keep_alive or None,
             "user_agent": "bizlog",
+            "ssl_context": self._tls,
         }
         if self._custom_endpoint:
             options["custom_endpoint_address"] = self._custom_endpoint
-        if self._ca_file:
-            options["connection_verify"] = self._ca_file
         return options
 
     async def stop(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import sys
 
 import pytest
@@ -17,6 +18,7 @@ from bizlog_handlers._azure import (
     default_credential,
     parse_connection_string,
     read_secret,
+    tls_context,
 )
 
 KEY = "c2VjcmV0LWtleQ=="
@@ -97,6 +99,30 @@ def test_a_secret_that_cannot_be_read_may_come_later(tmp_path, content, fault):
 
     with pytest.raises(RetryableSinkError, match=f"option 'x_file'.*{fault}"):
         asyncio.run(read_secret(str(path), "x_file"))
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"), [(None, "No such file"), (b"no certificate", "SSLError")]
+)
+def test_certificates_that_cannot_be_read_may_come_later(tmp_path, content, fault):
+    """Operators mend files: the events wait."""
+    path = tmp_path / "ca.pem"
+    if content is not None:
+        path.write_bytes(content)
+
+    with pytest.raises(RetryableSinkError, match=f"option 'ca_file'.*{fault}"):
+        asyncio.run(tls_context(str(path)))
+
+
+def test_connections_are_always_verified():
+    """By certifi's certificates, unless others are named."""
+    pytest.importorskip("certifi", reason="certifi is not installed")
+
+    context = asyncio.run(tls_context(None))
+
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
+    assert context.cert_store_stats()["x509_ca"] > 50
 
 
 def test_the_default_credential_is_that_of_azure_identity():
