@@ -91,6 +91,23 @@ class TestInClass:
         placed.assert_emitted("order.placed")
 """
 
+HUBS = """
+from azure.eventhub import EventData, EventHubProducerClient
+
+
+def test_first(bizlog_eventhubs):
+    producer = EventHubProducerClient.from_connection_string(
+        bizlog_eventhubs.connection_string, eventhub_name="events"
+    )
+    with producer:
+        producer.send_batch([EventData("1")], timeout=5)
+    assert [event.body for event in bizlog_eventhubs.events("events")] == [b"1"]
+
+
+def test_second(bizlog_eventhubs):
+    assert bizlog_eventhubs.events("events") == []
+"""
+
 FAULTS = """
 import pytest
 
@@ -256,11 +273,24 @@ def test_the_example_passes(run_pytest):
     assert len(outcomes) == 2
 
 
+@pytest.mark.skipif(
+    importlib.util.find_spec("proton") is None
+    or importlib.util.find_spec("azure") is None,
+    reason="the extras loopback and eventhub are not installed",
+)
+def test_each_test_has_event_hubs_of_its_own(run_pytest):
+    """The fixture serves a hub to the real client, new for each test."""
+    done, outcomes = run_pytest(test_hubs=HUBS)
+
+    assert done.returncode == 0, done.stdout
+    assert len(outcomes) == 2
+
+
 def test_who_does_not_use_it_pays_little():
     """Loading the plugin loads no test tool, no handler and nothing optional."""
     code = (
         "import sys, bizlog.pytest_plugin; "
-        "print({'bizlog.testing', 'bizlog_handlers', 'prometheus_client'}"
+        "print({'bizlog.testing', 'bizlog_handlers', 'prometheus_client', 'proton'}"
         ".intersection(sys.modules))"
     )
     done = subprocess.run(

@@ -6,7 +6,9 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from bizlog.dev.eventhubs.broker import OFFSET_STEP, Position
+# Offsets grow with the events and are not their sequence numbers: who mixes the two up
+# shall notice. In the service they are positions in a file.
+OFFSET_STEP = 64
 
 CBS = "$cbs"
 MANAGEMENT = "$management"
@@ -22,6 +24,20 @@ _SELECTOR = re.compile(
     r"amqp\.annotation\.x-opt-(offset|sequence-number|enqueued-time)"
     r"\s*(>=?)\s*'([^']*)'"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """
+    Where a consumer begins.
+
+    Attributes:
+        sequence_number: The first event it gets, if it is set.
+        enqueued_ms: Else the first that was stored then or later.
+    """
+
+    sequence_number: int | None = None
+    enqueued_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bizlog.dev.eventhubs import messages
+from bizlog.dev.eventhubs.addresses import OFFSET_STEP
 from bizlog.dev.eventhubs.partitioning import partition_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-# Offsets grow with the events and are not their sequence numbers: who mixes the two up
-# shall notice. In the service they are positions in a file.
-OFFSET_STEP = 64
+    from bizlog.dev.eventhubs.addresses import Position
+
 # What Python needs for one more bytes object in a list.
 _OVERHEAD = 41
 
@@ -60,20 +60,6 @@ class _Batch:
     first: int
     enqueued_ms: int
     events: Sequence[bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """
-    Where a consumer begins.
-
-    Attributes:
-        sequence_number: The first event it gets, if it is set.
-        enqueued_ms: Else the first that was stored then or later.
-    """
-
-    sequence_number: int | None = None
-    enqueued_ms: int = 0
 
 
 class Partition:

@@ -11,7 +11,14 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from proton import Collector, Condition, Connection, Event, Transport, TransportException
+from proton import (
+    Collector,
+    Condition,
+    Connection,
+    Event,
+    Transport,
+    TransportException,
+)
 
 from bizlog.dev.eventhubs import routing
 from bizlog.dev.eventhubs.faults import CONNECTION_FORCED, UNAUTHORIZED
@@ -21,7 +28,7 @@ from bizlog.dev.eventhubs.tokens import Grants
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from proton import Delivery, Link
+    from proton import Link
 
     from bizlog.dev.eventhubs.links import Role
     from bizlog.dev.eventhubs.service import Service
@@ -121,23 +128,23 @@ class ClientConnection(asyncio.Protocol):
                 handle(event)
             self._collector.pop()
 
-    def _on_open(self, _: Event) -> None:
+    def _on_open(self, _: Any) -> None:
         self._amqp.open()
 
-    def _on_close(self, _: Event) -> None:
+    def _on_close(self, _: Any) -> None:
         self._amqp.close()
 
-    def _on_session(self, event: Event) -> None:
+    def _on_session(self, event: Any) -> None:
         event.session.incoming_capacity = INCOMING_BYTES
         event.session.open()
 
-    def _on_link(self, event: Event) -> None:
+    def _on_link(self, event: Any) -> None:
         role = routing.role_for(event.link, self)
         if role is not None:
             self._roles[event.link] = role
             role.start()
 
-    def _on_link_end(self, event: Event) -> None:
+    def _on_link_end(self, event: Any) -> None:
         self._end(event.link)
         event.link.close()
 
@@ -146,8 +153,8 @@ class ClientConnection(asyncio.Protocol):
         if role is not None:
             role.end()
 
-    def _on_delivery(self, event: Event) -> None:
-        delivery: Delivery = event.delivery
+    def _on_delivery(self, event: Any) -> None:
+        delivery = event.delivery
         role = self._roles.get(event.link)
         if not delivery.readable or delivery.partial or event.link.is_sender:
             return
@@ -222,7 +229,7 @@ class ClientConnection(asyncio.Protocol):
             self.wake()
 
     def _feed(self, consumers: list[Role]) -> bool:
-        return any([consumer.feed() for consumer in consumers])
+        return sum(consumer.feed() for consumer in consumers) > 0
 
     def _write(self) -> None:
         if self._wire is None:

@@ -99,9 +99,7 @@ class Fault:
                 (`amqp:resource-limit-exceeded`) or short (`server-busy`).
             limits: `times`, `partition`, `hub`; and `description`, `info`.
         """
-        return cls(
-            action=Action.REJECT, condition=full_condition(condition), **limits
-        )
+        return cls(action=Action.REJECT, condition=full_condition(condition), **limits)
 
     @classmethod
     def release(cls, **limits: Any) -> Fault:
@@ -116,9 +114,7 @@ class Fault:
     @classmethod
     def detach(cls, condition: str = "detach-forced", **limits: Any) -> Fault:
         """Detach the link with a condition; nothing is stored."""
-        return cls(
-            action=Action.DETACH, condition=full_condition(condition), **limits
-        )
+        return cls(action=Action.DETACH, condition=full_condition(condition), **limits)
 
     @classmethod
     def close(cls, condition: str = "connection-forced", **limits: Any) -> Fault:
@@ -147,9 +143,8 @@ class Fault:
 
         Without `times` all deliveries are delayed. What is stored is stored at once.
         """
-        return cls(
-            action=Action.DELAY, seconds=seconds, **{"times": None, **limits}
-        )
+        limits.setdefault("times", None)
+        return cls(action=Action.DELAY, seconds=seconds, **limits)
 
     def hits(self, hub: str, partition: str) -> bool:
         """Whether it applies to a delivery to this partition."""

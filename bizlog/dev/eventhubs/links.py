@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from proton import Condition, Delivery, Link
 
 from bizlog.dev.eventhubs import messages
-from bizlog.dev.eventhubs.broker import OFFSET_STEP
+from bizlog.dev.eventhubs.addresses import OFFSET_STEP
 from bizlog.dev.eventhubs.faults import (
     DECODE_ERROR,
     DETACH_FORCED,
@@ -99,8 +99,8 @@ class ProducerLink(Role):
         self._faults: dict[Action, Callable[[Fault, Delivery], None]] = {
             Action.DETACH: self._detach,
             Action.CLOSE: self._close,
-            Action.DROP: lambda *_: connection.abort(),
-            Action.STALL: lambda *_: None,
+            Action.DROP: self._drop,
+            Action.STALL: self._stall,
         }
 
     def start(self) -> None:
@@ -119,7 +119,9 @@ class ProducerLink(Role):
             return
         seconds = self._connection.service.idle_detach
         text = f"IdleTimerExpired: Idle timeout: {seconds} s"
-        self._connection.detach(self.link, DETACH_FORCED, text, {"link": self.link.name})
+        self._connection.detach(
+            self.link, DETACH_FORCED, text, {"link": self.link.name}
+        )
 
     def receive(self, delivery: Delivery, message: bytes) -> None:
         """Store the events of a message, or do what the planted fault says."""
@@ -182,12 +184,19 @@ class ProducerLink(Role):
             told = (fault.condition, fault.description, fault.info)
             self._connection.detach(self.link, *told)
 
+    def _drop(self, _: Fault, __: Delivery) -> None:
+        self._connection.abort()
+
+    def _stall(self, _: Fault, __: Delivery) -> None:
+        """Leave the client without an answer."""
+
     def _close(self, fault: Fault, _: Delivery) -> None:
         self._connection.close(fault.condition, fault.description, fault.info)
 
 
 def _condition(fault: Fault) -> Condition:
-    return Condition(fault.condition, fault.description, fault.info)
+    info: Any = fault.info
+    return Condition(fault.condition, fault.description, info)
 
 
 def _open(message: bytes) -> tuple[list[bytes], str | None]:

@@ -41,7 +41,8 @@ class Padder:
     def feed(self, data: bytes) -> bytes:
         """Take what proton wrote and return what the client gets."""
         data = self._rest + data
-        at, out = 0, []
+        at = 0
+        out: list[bytes] = []
         while len(data) - at >= _HEADER_BYTES:
             size = _size_at(data, at)
             if len(data) - at < size:
@@ -59,7 +60,7 @@ def _size_at(data: bytes, at: int) -> int:
 
 
 def padded(frame: bytes) -> bytes:
-    """Complete the performative of one frame; empty and SASL frames stay as they are."""
+    """Complete one frame; those that are empty or of SASL stay as they are."""
     if len(frame) <= _LIST or frame[5] != _AMQP or frame[:4] == b"AMQP":
         return frame
     wanted = _FIELDS.get(frame[_LIST - 1], 0)

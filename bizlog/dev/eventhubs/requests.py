@@ -7,12 +7,11 @@ that receives from the same node: the SDK names no reply-to.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from proton import Array, Data, Delivery, Message, UNDESCRIBED, symbol, timestamp
+from proton import UNDESCRIBED, Array, Data, Delivery, Message, timestamp
 
-from bizlog.dev.eventhubs.addresses import path_of
-from bizlog.dev.eventhubs.broker import OFFSET_STEP
+from bizlog.dev.eventhubs.addresses import OFFSET_STEP, path_of
 from bizlog.dev.eventhubs.links import CREDIT, Role
 
 if TYPE_CHECKING:
@@ -24,6 +23,8 @@ OK, ACCEPTED, BAD_REQUEST, UNAUTHORIZED, NOT_FOUND = 200, 202, 400, 401, 404
 NEVER_MS = -62_135_596_800_000
 # The hubs were made when the server started; which moment that is nobody asks.
 CREATED_MS = 1_600_000_000_000
+
+STRING: Any = cast("Any", Data).STRING
 
 Answer = tuple[int, str, Any]
 
@@ -46,7 +47,7 @@ class RequestLink(Role):
         delivery.update(Delivery.ACCEPTED)
         delivery.settle()
         self.link.flow(1)
-        self._reply(request, self.answer(_asked(request), request.body))
+        self._reply(request, self.answer(_asked(request), cast("Any", request).body))
 
     def answer(self, asked: dict[str, Any], body: Any) -> Answer:
         """Find the status code, the text and the body of the answer."""
@@ -54,8 +55,8 @@ class RequestLink(Role):
 
     def _reply(self, request: Message, answer: Answer) -> None:
         code, text, body = answer
-        reply = Message(body=body, correlation_id=request.id)
-        reply.properties = {"status-code": code, "status-description": text}
+        told = {"status-code": code, "status-description": text}
+        reply = Message(body=body, correlation_id=request.id, properties=told)
         for role in self._connection.roles():
             link = role.link
             same = link.session == self.link.session
@@ -127,8 +128,13 @@ def _describe_hub(broker: Broker, name: str) -> dict[str, Any] | None:
         "type": HUB_TYPE,
         "created_at": timestamp(CREATED_MS),
         "partition_count": len(identities),
-        "partition_ids": Array(UNDESCRIBED, Data.STRING, *identities),
+        "partition_ids": _strings(identities),
     }
+
+
+def _strings(values: list[str]) -> Any:
+    undescribed: Any = UNDESCRIBED
+    return Array(undescribed, STRING, *values)
 
 
 def _describe(broker: Broker, name: str, identity: str) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ import asyncio
 import tempfile
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from bizlog.dev.eventhubs.broker import Broker
 from bizlog.dev.eventhubs.certificate import CERTIFICATE, tls_context
@@ -45,8 +45,8 @@ class LoopbackEventHubs:
 
     Args:
         hubs: How many partitions each hub has, by name.
-        port: Where it listens; 0 takes a free port, and keeps it if it is started again.
-        tls: Whether it speaks TLS, with a certificate of its own: see `ca_file`.
+        port: Where it listens; 0 takes a free port, which a new start takes again.
+        tls: Whether it speaks TLS, with a self-made certificate: see `ca_file`.
         retain_bytes: How many bytes of events all hubs hold; the oldest go first.
         check_token: Called with the audience and the token of each put-token, on the
             server's thread; False refuses it (401). None takes every token.
@@ -70,7 +70,7 @@ class LoopbackEventHubs:
         idle_timeout: float = IDLE_TIMEOUT_SECONDS,
     ) -> None:
         self.port = port
-        self._tls = tls
+        self.tls = tls
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._broker = Broker(hubs, retain_bytes)
         self._plan = FaultPlan()
@@ -81,10 +81,10 @@ class LoopbackEventHubs:
         self._service: Service | None = None
         self._thread: threading.Thread | None = None
         self._listening = threading.Event()
-        self._failure: OSError | None = None
+        self._failure: BaseException | None = None
         self._stopping: asyncio.Event | None = None
 
-    def __enter__(self) -> LoopbackEventHubs:
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(
@@ -95,7 +95,7 @@ class LoopbackEventHubs:
     ) -> None:
         self.stop()
 
-    def start(self) -> LoopbackEventHubs:
+    def start(self) -> Self:
         """
         Listen; what was stored before a stop is still there.
 
@@ -103,7 +103,7 @@ class LoopbackEventHubs:
             OSError: The port is taken.
             MissingExtraError: TLS is wanted and cryptography is not installed.
         """
-        context = self._make_context() if self._tls else None
+        context = self._make_context() if self.tls else None
         self._listening.clear()
         self._thread = threading.Thread(
             target=self._run, args=(context,), name="bizlog-loopback", daemon=True
@@ -141,19 +141,19 @@ class LoopbackEventHubs:
             self._folder = None
 
     def _run(self, context: ssl.SSLContext | None) -> None:
-        asyncio.run(self._serve(context))
+        try:
+            asyncio.run(self._serve(context))
+        except BaseException as error:  # noqa: BLE001  # raised again by start
+            self._failure = error
+        finally:
+            self._listening.set()
 
     async def _serve(self, context: ssl.SSLContext | None) -> None:
         loop = asyncio.get_running_loop()
         service = self._make_service(loop)
-        try:
-            server = await loop.create_server(
-                lambda: ClientConnection(service), HOST, self.port, ssl=context
-            )
-        except OSError as error:
-            self._failure = error
-            self._listening.set()
-            return
+        server = await loop.create_server(
+            lambda: ClientConnection(service), HOST, self.port, ssl=context
+        )
         self.port = server.sockets[0].getsockname()[1]
         self._service, self._stopping = service, asyncio.Event()
         self._listening.set()
@@ -191,7 +191,7 @@ class LoopbackEventHubs:
         With TLS the SDK takes the port from `custom_endpoint_address` alone: give it
         `endpoint`, and `ca_file` as `connection_verify`.
         """
-        plain = "" if self._tls else ";UseDevelopmentEmulator=true"
+        plain = "" if self.tls else ";UseDevelopmentEmulator=true"
         return (
             f"Endpoint={self.endpoint};SharedAccessKeyName={KEY_NAME};"
             f"SharedAccessKey={KEY}{plain}"
@@ -252,7 +252,7 @@ async def _end_all(service: Service) -> None:
     for connection in tuple(service.connections):
         connection.say_goodbye()
     deadline = service.loop.time() + GOODBYE_SECONDS
-    while service.connections and service.loop.time() < deadline:
+    while service.connections and service.loop.time() < deadline:  # noqa: ASYNC110  # ends soon
         await asyncio.sleep(_LOOK_SECONDS)
     _abort_all(service)
     await asyncio.sleep(_LOOK_SECONDS)

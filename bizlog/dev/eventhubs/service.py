@@ -39,5 +39,7 @@ class Service:
     token_lifetime: float | None
     idle_detach: float | None
     idle_timeout: float
-    connections: set[ClientConnection] = field(default_factory=set)
-    readers: dict[str, set[ConsumerLink]] = field(default_factory=dict)
+    connections: set[ClientConnection] = field(default_factory=set["ClientConnection"])
+    readers: dict[str, set[ConsumerLink]] = field(
+        default_factory=dict[str, "set[ConsumerLink]"]
+    )
