@@ -19,11 +19,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from bizlog.exceptions import (
-    ConfigurationError,
-    MissingExtraError,
-    RetryableSinkError,
-)
+from bizlog.exceptions import ConfigurationError, RetryableSinkError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -135,7 +131,7 @@ async def read_secret(path: str, option: str) -> str:
     return text.strip()
 
 
-def default_credential(what: str, extra: str) -> Any:
+def default_credential() -> Any:
     """
     Build azure-identity's `DefaultAzureCredential`.
 
@@ -143,12 +139,9 @@ def default_credential(what: str, extra: str) -> Any:
     must be closed in the end. Building it imports much: not on bizlog's thread.
 
     Raises:
-        MissingExtraError: azure-identity is not installed.
+        ImportError: azure-identity is not installed.
     """
-    try:
-        identity = import_module("azure.identity.aio")
-    except ImportError:
-        raise MissingExtraError(what, extra) from None
+    identity = import_module("azure.identity.aio")
     _import_those_there(_WITH_A_TOKEN)
     return identity.DefaultAzureCredential()
 

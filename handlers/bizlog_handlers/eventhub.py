@@ -237,7 +237,7 @@ class EventHubSink(BaseSink):
         self._envelopes = Envelopes(self._metadata, packed=self._pack > 1)
         self._own_credential: Any = None
         if self._uses_default_credential():
-            self._own_credential = default_credential("EventHubSink", "eventhub")
+            self._own_credential = _identity()
         self._tls: ssl.SSLContext | None = None
         self._links: Links | None = None
         self._layout: Layout | None = None
@@ -325,7 +325,7 @@ class EventHubSink(BaseSink):
         if self._credential is not None:
             return self._credential
         if self._own_credential is None:  # it was closed by `stop`
-            self._own_credential = default_credential("EventHubSink", "eventhub")
+            self._own_credential = _identity()
         return self._own_credential
 
     def _client_options(self) -> dict[str, Any]:
@@ -441,6 +441,13 @@ def _namespace_problems(namespace: str) -> Iterator[str]:
 
 def _is_same_host(namespace: str, host: str) -> bool:
     return namespace.lower() in {host.lower(), (urlsplit(f"//{host}").hostname or "")}
+
+
+def _identity() -> Any:
+    try:
+        return default_credential()
+    except ImportError:
+        raise MissingExtraError("EventHubSink", "eventhub") from None
 
 
 def _load_sdk() -> None:

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import sys
 
 import pytest
 
-from bizlog.exceptions import (
-    ConfigurationError,
-    MissingExtraError,
-    RetryableSinkError,
-)
+from bizlog.exceptions import ConfigurationError, RetryableSinkError
 from bizlog_handlers._azure import (
     AsyncCredential,
     default_credential,
@@ -130,19 +125,11 @@ def test_the_default_credential_is_that_of_azure_identity():
     pytest.importorskip("azure.identity", reason="azure-identity is not installed")
 
     async def close():
-        credential = default_credential("a sink", "x")
+        credential = default_credential()
         assert isinstance(credential, AsyncCredential)
         await credential.close()
 
     asyncio.run(close())
-
-
-def test_without_azure_identity_the_extra_is_named(monkeypatch):
-    """The message says which pip command helps."""
-    monkeypatch.setitem(sys.modules, "azure.identity.aio", None)
-
-    with pytest.raises(MissingExtraError, match=r"a sink .*bizlog\[x\]"):
-        default_credential("a sink", "x")
 
 
 def test_what_azure_identity_imports_late_need_not_exist(monkeypatch):
@@ -151,6 +138,6 @@ def test_what_azure_identity_imports_late_need_not_exist(monkeypatch):
     monkeypatch.setattr("bizlog_handlers._azure._WITH_A_TOKEN", ("no_such_module",))
 
     async def close():
-        await default_credential("a sink", "x").close()
+        await default_credential().close()
 
     asyncio.run(close())

@@ -273,6 +273,15 @@ def test_without_the_sdk_the_extra_is_named(monkeypatch):
         EventHubSink(connection_string=SECRET)
 
 
+def test_without_azure_identity_the_extra_is_named(monkeypatch):
+    """Only who needs it must have it."""
+    monkeypatch.setitem(sys.modules, "azure.identity.aio", None)
+
+    EventHubSink(connection_string=SECRET)
+    with pytest.raises(MissingExtraError, match=r"bizlog\[eventhub\]"):
+        EventHubSink(namespace=HOST)
+
+
 def test_the_sink_is_found_by_its_name():
     """`eventhub` is an entry point, as a scheme and as a type."""
     sink = make_sink({"type": "eventhub", "connection_string": SECRET})
