@@ -114,12 +114,12 @@ def _show_key(message: EventData, key: str | None) -> None:
 def _properties_of(records: Sequence[Record]) -> dict[str | bytes, Any]:
     """Describe the events of a message, as far as they are alike."""
     properties: dict[str | bytes, Any] = {}
-    types = {record.event_type for record in records}
-    if len(types) > 1:
+    first = records[0]
+    if any(record.event_type != first.event_type for record in records):
         return properties
-    properties["event_type"] = types.pop()
-    versions = {version_of(record) for record in records}
-    if len(versions) == 1 and (version := versions.pop()) is not None:
+    properties["event_type"] = first.event_type
+    version = version_of(first)
+    if version is not None and all(version_of(each) == version for each in records[1:]):
         properties["schema_version"] = version
     return properties
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from azure.eventhub.exceptions import AuthenticationError
 
@@ -30,10 +30,13 @@ from bizlog.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from azure.eventhub import EventDataBatch
     from azure.eventhub.aio import EventHubProducerClient
+
+_First = TypeVar("_First")
+_Second = TypeVar("_Second")
 
 Connect: TypeAlias = "Callable[[], Awaitable[EventHubProducerClient]]"
 
@@ -111,7 +114,7 @@ class Links:
         try:
             async with asyncio.timeout(seconds):
                 client = await self._connect()
-                partitions, batch = await asyncio.gather(
+                partitions, batch = await _both(
                     client.get_partition_ids(), client.create_batch()
                 )
         except Exception as error:  # noqa: BLE001  # whatever the SDK meets
@@ -133,6 +136,18 @@ class Links:
         task = asyncio.create_task(_close(client))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+
+
+async def _both(
+    first: Coroutine[Any, Any, _First], second: Coroutine[Any, Any, _Second]
+) -> tuple[_First, _Second]:
+    """Await two answers at the same time; where one fails the other is not left."""
+    one, other = asyncio.create_task(first), asyncio.create_task(second)
+    try:
+        return await asyncio.gather(one, other)
+    finally:
+        one.cancel()
+        other.cancel()
 
 
 async def _close(client: EventHubProducerClient) -> None:

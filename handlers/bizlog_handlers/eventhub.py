@@ -92,8 +92,9 @@ class EventHubSink(BaseSink):
         custom_endpoint: Host and port to connect to in place of the namespace's, such
             as a private gateway: `sb://HOST:PORT`.
         ca_file: Certificates (PEM) to trust instead of those of certifi.
-        partition_key: Which fields name the key: `field,field` (the first that is set),
-            `fixed:TEXT` or `none`. See `bizlog_handlers._keys`.
+        partition_key: Which fields name the key: `field,field` (the first that is set;
+            `custom_properties.NAME` for what has no field of its own), `fixed:TEXT`
+            or `none`. Events without a key go to the partitions in turn.
         pack: Most events in a message. 1 puts each into a message of its own.
         pack_across_keys: Fill a message with events of several keys of its partition.
             Their order stays; the message then shows no partition key.

@@ -222,6 +222,7 @@ def test_a_hub_that_cannot_be_asked_is_asked_again_later():
         await all_links.close()
 
         assert connect.made[0].closed
+        assert len(asyncio.all_tasks()) == 1  # the other question is given up
 
     asyncio.run(scene())
 
