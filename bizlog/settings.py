@@ -263,12 +263,16 @@ def _key_file(
     return {"hash_key": (HASH_KEY_FILE_VARIABLE, path)} if path else {}
 
 
+# Read by the sinks themselves, where they are built.
+_SECRETS_OF_SINKS = frozenset({"BIZLOG_API_KEY", "BIZLOG_EVENTHUB_CONNECTION_STRING"})
+
+
 def _report_unknown(environ: Mapping[str, str]) -> None:
     # Not an error: the variable may be another program's. Silence would be worse: who
     # sets BIZLOG_STRCT relies on it.
     known = {
         f"BIZLOG_{name.upper()}" for name in _EXPECTED.keys() - _NOT_IN_ENVIRONMENT
-    } | {HASH_KEY_FILE_VARIABLE}
+    } | {HASH_KEY_FILE_VARIABLE, *_SECRETS_OF_SINKS}
     for variable in environ:
         if variable.startswith("BIZLOG_") and variable not in known:
             diagnostics.report(

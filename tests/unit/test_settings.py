@@ -436,6 +436,16 @@ def test_a_variable_that_sets_nothing_is_reported(reports, variable, nearest):
     ]
 
 
+@pytest.mark.parametrize(
+    "variable", ["BIZLOG_API_KEY", "BIZLOG_EVENTHUB_CONNECTION_STRING"]
+)
+def test_the_secrets_of_sinks_are_known(reports, variable):
+    """Sinks read these themselves: they are no settings, and no slips."""
+    load({variable: "x"})
+
+    assert reports == []
+
+
 @pytest.mark.parametrize("variable", ["BIZLOG_REGISTRY", "BIZLOG_METRICS_REGISTRY"])
 def test_objects_cannot_come_from_the_environment(reports, variable):
     """A variable for what only Python can make is reported, too."""
