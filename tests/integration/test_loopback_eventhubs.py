@@ -10,9 +10,12 @@ import time
 
 import pytest
 
-pytest.importorskip("proton", reason="the loopback server's extra is not installed")
+proton = pytest.importorskip(
+    "proton", reason="the loopback server's extra is not installed"
+)
 eventhub = pytest.importorskip("azure.eventhub", reason="azure-eventhub is missing")
 aio = pytest.importorskip("azure.eventhub.aio", reason="azure-eventhub is missing")
+blocking = pytest.importorskip("proton.utils")
 exceptions = pytest.importorskip("azure.eventhub.exceptions")
 
 from bizlog.dev.eventhubs import Fault, LoopbackEventHubs  # noqa: E402  # after the skip
@@ -425,16 +428,10 @@ def test_faults_of_one_partition_leave_the_others_alone(hubs):
     assert bodies(hubs) == ["0"]
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [Fault.release(), Fault.modify(), Fault.reject("server-busy", info=None)],
-    ids=["release", "modify", "reject without info"],
-)
-def test_what_the_sdk_does_not_expect_hangs(hubs, fault):
+def test_what_the_sdk_does_not_expect_hangs():
     """`released`, `modified` and a bare rejection leave the SDK waiting; then it is fine again."""
-    hubs.inject(fault)
 
-    async def run():
+    async def run(hubs):
         async with producer_of(hubs) as producer:
             batch = await producer.create_batch()
             batch.add(eventhub.EventData("1"))
@@ -442,8 +439,30 @@ def test_what_the_sdk_does_not_expect_hangs(hubs, fault):
                 await asyncio.wait_for(producer.send_batch(batch, timeout=0.2), 1.2)
             await asyncio.wait_for(producer.send_batch(batch, timeout=5), PATIENCE)
 
-    asyncio.run(run())
-    assert bodies(hubs) == ["1"]
+    faults = [
+        Fault.release(),
+        Fault.modify(),
+        Fault.reject("server-busy", info=None),
+    ]
+    with beside_each_other(faults, run) as servers:
+        assert [bodies(hubs) for hubs in servers] == [["1"]] * 3
+
+
+@contextlib.contextmanager
+def beside_each_other(faults, run):
+    """Run the same against one server for each fault, all at once: the SDK waits a lot."""
+    with contextlib.ExitStack() as stack:
+        servers = [
+            stack.enter_context(LoopbackEventHubs({"events": 1})) for _ in faults
+        ]
+        for hubs, fault in zip(servers, faults, strict=True):
+            hubs.inject(fault)
+
+        async def everywhere():
+            await asyncio.gather(*map(run, servers))
+
+        asyncio.run(everywhere())
+        yield servers
 
 
 def test_stall_times_out(hubs):
@@ -461,27 +480,44 @@ def test_stall_times_out(hubs):
     assert bodies(hubs) == []
 
 
-@pytest.mark.parametrize(
-    ("fault", "copies"),
-    [
-        (Fault.detach(), 1),
-        (Fault.detach("server-busy"), 1),
-        (Fault.close(), 1),
-        (Fault.drop(), 1),
-        (Fault.drop_after_store(), 2),
-    ],
-    ids=["detach", "detach busy", "close", "drop", "drop after store"],
-)
-def test_a_lost_link_is_made_anew(one, fault, copies):
+def test_a_lost_link_is_made_anew():
     """The SDK connects again and sends again: twice stored if the answer was lost."""
-    one.inject(fault)
 
-    async def run():
-        async with producer_of(one, retry_total=3) as producer:
+    async def run(hubs):
+        async with producer_of(hubs, retry_total=3) as producer:
             await send(producer, "1")
 
-    asyncio.run(run())
-    assert bodies(one) == ["1"] * copies
+    faults = [
+        Fault.detach(),
+        Fault.detach("server-busy"),
+        Fault.close(),
+        Fault.drop(),
+        Fault.drop_after_store(),
+    ]
+    with beside_each_other(faults, run) as servers:
+        copies = [len(bodies(hubs)) for hubs in servers]
+    assert copies == [1, 1, 1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("address", "condition"),
+    [
+        ("events", "amqp:unauthorized-access"),
+        ("nowhere", "amqp:not-found"),
+        ("events/what/0", "amqp:not-found"),
+    ],
+)
+def test_links_that_lead_nowhere_are_detached(one, address, condition):
+    """Without a token, or to what is not there, a link ends at once with the reason."""
+    client = blocking.BlockingConnection(
+        f"127.0.0.1:{one.port}", timeout=PATIENCE, allowed_mechs="ANONYMOUS"
+    )
+    try:
+        with pytest.raises(blocking.LinkDetached) as caught:
+            client.create_sender(address).send(proton.Message(body="1"))
+        assert caught.value.condition == condition
+    finally:
+        client.close()
 
 
 def test_connections_can_break_while_idle(one):
