@@ -43,8 +43,8 @@ _MOST_CHARACTERS = 200
 _ROLE = "Azure Event Hubs Data Sender"
 _NO_ACCESS = (
     (
-        f"an identity needs the role '{_ROLE}' for the hub or its namespace; a new role "
-        "counts after some minutes: az role assignment list --assignee ID --all"
+        f"an identity needs the role '{_ROLE}' for the hub or its namespace; a new "
+        "role counts after some minutes: az role assignment list --assignee ID --all"
     ),
     (
         "a connection string: is it the current one, with the claim Send, and does the "
@@ -61,8 +61,8 @@ _NO_ACCESS = (
 )
 _NO_HUB = (
     (
-        "is the name of the hub right? az eventhubs eventhub list --namespace-name NAME "
-        "--resource-group GROUP"
+        "is the name of the hub right? az eventhubs eventhub list --namespace-name "
+        "NAME --resource-group GROUP"
     ),
     "is it another namespace that has this hub?",
 )
@@ -81,16 +81,16 @@ _ADVICE = {
     "not-allowed": ("is the hub enabled? az eventhubs eventhub show: status",),
     "no answer": (
         (
-            "the hub is slow or overloaded (look at its throttled requests), or the way "
-            "to it is: try --timeout 30"
+            "the hub is slow or overloaded (look at its throttled requests), or the "
+            "way to it is: try --timeout 30"
         ),
         "what was sent may have arrived all the same",
     ),
 }
 _SILENT = (
     (
-        "the port is open, but AMQP gets no answer: a proxy in between that knows HTTPS "
-        "alone? ?transport=websocket goes through port 443"
+        "the port is open, but AMQP gets no answer: a proxy in between that knows "
+        "HTTPS alone? ?transport=websocket goes through port 443"
     ),
     "a slow way: try --timeout 30",
 )

@@ -32,8 +32,8 @@ _IDENTITIES: dict[str, tuple[str, ...]] = {
     ),
     "entra": (
         (
-            "the identity needs the role 'Azure Event Hubs Data Sender'; a new one counts "
-            "after some minutes"
+            "the identity needs the role 'Azure Event Hubs Data Sender'; a new one "
+            "counts after some minutes"
         ),
         "is the clock of this machine right? compare it with date -u",
     ),
@@ -95,8 +95,8 @@ class TopicChecks:
                 "Event Hubs wants to know who the sink is, and no option says it",
                 (
                     (
-                        "set BIZLOG_EVENTHUB_CONNECTION_STRING to a connection string of "
-                        "this namespace"
+                        "set BIZLOG_EVENTHUB_CONNECTION_STRING to a connection string "
+                        "of this namespace"
                     ),
                     "or take tokens of azure-identity: ?auth=entra",
                 ),
