@@ -64,7 +64,7 @@ async def look_up(place: Place, seconds: float) -> str:
     """
     try:
         async with asyncio.timeout(seconds):
-            found = await _on_thread(lambda: _addresses(place))
+            found = await on_thread(lambda: _addresses(place))
     except TimeoutError:
         raise CheckFailedError(
             f"no answer about {place.host} within {seconds:g} s",
@@ -271,7 +271,7 @@ async def _close(writer: asyncio.StreamWriter) -> None:
             await writer.wait_closed()
 
 
-async def _on_thread(work: Callable[[], _T]) -> _T:
+async def on_thread(work: Callable[[], _T]) -> _T:
     """
     Do what blocks on a thread that nobody waits for.
 

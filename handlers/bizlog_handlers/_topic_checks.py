@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from bizlog_handlers._brokers import EVENT_HUBS_PORT, Access
 from bizlog_handlers._checks import Check, CheckFailedError
-from bizlog_handlers._network import Place, connect, look_up, shake_hands
+from bizlog_handlers._network import Place, connect, look_up, on_thread, shake_hands
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -136,7 +136,7 @@ class TopicChecks:
         scope = self._access.scope
         try:
             async with asyncio.timeout(seconds):
-                await asyncio.to_thread(self._credential.get_token, scope)
+                await on_thread(lambda: self._credential.get_token(scope))
         except TimeoutError:
             raise CheckFailedError(f"no token within {seconds:g} s") from None
         except Exception as error:  # noqa: BLE001  # a foreign credential

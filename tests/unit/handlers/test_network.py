@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import errno
 import socket
 import ssl
 import threading
@@ -119,9 +120,9 @@ def test_a_closed_port():
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (OSError(113, "x"), "no route to host"),
-        (OSError("Multiple exceptions: [Errno 111] a, [Errno 111] b"), "refused"),
-        (OSError(99, "Cannot assign"), "Cannot assign"),
+        (OSError(errno.EHOSTUNREACH, "x"), "no route to host"),
+        (OSError(f"Multiple exceptions: [Errno {errno.ECONNREFUSED}] a, b"), "refused"),
+        (OSError(errno.EADDRNOTAVAIL, "Cannot assign"), "Cannot assign"),
         (ConnectionResetError(), "ConnectionResetError"),
         (TimeoutError(), "does not answer within 3 s"),
     ],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -85,6 +87,30 @@ def test_certificates_that_cannot_be_read(tmp_path):
 
     assert "option 'ca_file'" in str(failure_of(checks_of(access), "TLS"))
     assert "not set" in told_by(checks_of(Access("a:1")), "TLS")
+
+
+def test_certificates_are_looked_at_with_the_systems_own():
+    """Where no file is named."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{free.getsockname()[1]}"
+
+        failure = failure_of(checks_of(Access(place, tls=True)), "TLS")
+
+    assert f"{place} does not speak TLS: connection refused" in str(failure)
+
+
+def test_a_credential_that_is_silent():
+    """The step ends in its time, whatever the credential does."""
+    over = threading.Event()
+    silent = SimpleNamespace(get_token=lambda _: over.wait(20))
+    access = Access(f"{HUB}:9093", auth="entra", tls=True)
+    try:
+        failure = failure_of(checks_of(access, credential=silent), "token", 0.1)
+        assert not over.is_set()
+    finally:
+        over.set()
+    assert str(failure) == "no token within 0.1 s"
 
 
 def giving(answer):
