@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import re
 import shutil
 import sys
 import textwrap
@@ -162,14 +163,22 @@ def _find_class(url: str) -> None:
     Have the URL's scheme known, and its packages installed, before anything begins.
 
     Raises:
-        CommandError: No sink has this scheme.
+        CommandError: It is no sink URL, or no sink has this scheme.
         MissingExtraError: The sink's packages are not installed.
     """
-    scheme = url.partition(":")[0]
+    scheme = _SCHEME.match(url)
+    if scheme is None:  # it may be a connection string, so it is not shown
+        raise CommandError(
+            "expected a sink URL such as eventhub://NAMESPACE.servicebus.windows.net/"
+            "HUB; a connection string goes into the environment (docs/azure.md)"
+        )
     try:
-        load_sink_class(scheme)
+        load_sink_class(scheme[1])
     except ConfigurationError as error:
-        raise CommandError(f"sink {scheme!r:.40} {error}") from None
+        raise CommandError(f"sink {scheme[1]!r:.40} {error}") from None
+
+
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.IGNORECASE)
 
 
 async def _examine(

@@ -82,7 +82,7 @@ _ADVICE = {
     "no answer": (
         (
             "the hub is slow or overloaded (look at its throttled requests), or the "
-            "way to it is: try --timeout 30"
+            "way to it is: try ?send_timeout=20 and --timeout 30"
         ),
         "what was sent may have arrived all the same",
     ),

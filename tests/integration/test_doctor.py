@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import gc
 import json
 import socket
+import time
+from types import SimpleNamespace
 
 import pytest
 
-from bizlog.cli import main
-from bizlog_handlers.eventhub import ENVIRONMENT
+from bizlog.cli import doctor, main
+from bizlog_handlers.eventhub import ENVIRONMENT, EventHubSink
 
 pytest.importorskip("azure.eventhub", reason="azure-eventhub is not installed")
 eventhubs = pytest.importorskip(
@@ -107,6 +110,34 @@ def test_all_is_well_with_tls(make_hubs, examine):
     assert "certificate for localhost" in steps["TLS"]["told"]
     assert steps["event"]["state"] == "left out"
     assert hubs.events("events") == []
+
+
+def test_an_identity(make_hubs, examine, monkeypatch):
+    """A credential gives a token, and the hub is asked with it."""
+    put = []
+    hubs = make_hubs(tls=True, check_token=lambda *token: put.append(token) or True)
+    body = base64.urlsafe_b64encode(b'{"oid":"0b1e"}').decode().rstrip("=")
+    token = f"head.{body}.{KEY}"
+
+    class Credential:
+        async def get_token(self, *scopes, **options):
+            return SimpleNamespace(token=token, expires_on=time.time() + 3600)
+
+    sink = EventHubSink(
+        "events",
+        namespace="localhost:1",
+        credential=Credential(),
+        custom_endpoint=hubs.endpoint,
+        ca_file=str(hubs.ca_file),
+    )
+    monkeypatch.setattr(doctor, "make_sink", lambda _: sink)
+
+    code, steps = examine("", url_of(hubs), "--no-send")
+
+    assert code == 0
+    assert "with a credential" in steps["configuration"]["told"]
+    assert steps["token"]["told"].startswith("token of the identity 0b1e until")
+    assert {given for _, given in put} == {token}
 
 
 def test_a_configuration_that_disagrees(make_hubs, examine):

@@ -205,6 +205,22 @@ def test_a_sink_that_nobody_knows_cannot_start(capsys):
     assert "sink 'nix' is unknown; known are" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "string",
+    [
+        "SharedAccessKey=c2VjcmV0;Endpoint=sb://shop/;SharedAccessKeyName=k",
+        "Endpoint=sb://shop/;SharedAccessKeyName=k;SharedAccessKey=c2VjcmV0",
+        "",
+    ],
+)
+def test_a_connection_string_is_no_url_and_is_not_shown(string, capsys):
+    """Where it belongs is said instead; code 2."""
+    assert main(["doctor", string]) == 2
+    error = capsys.readouterr().err
+    assert "expected a sink URL" in error
+    assert "c2VjcmV0" not in error
+
+
 def test_a_sink_without_its_packages_cannot_start(monkeypatch, capsys):
     """What to install is said; code 2."""
 
