@@ -221,22 +221,15 @@ def test_a_missing_hub(make_hubs, examine):
     assert_fails_at(steps, "hub", "not-found", "az eventhubs eventhub list")
 
 
-@pytest.mark.parametrize(
-    ("fault", "reason", "advice"),
-    [
-        (Fault.reject("server-busy", times=None), "server-busy", "throughput units"),
-        (Fault.reject("decode-error", times=None), "was refused", ""),
-    ],
-)
-def test_a_hub_that_rejects(make_hubs, examine, fault, reason, advice):
+def test_a_hub_that_rejects(make_hubs, examine):
     """What it said is told, with what to do about it."""
     hubs = make_hubs()
-    hubs.inject(fault)
+    hubs.inject(Fault.reject("server-busy", times=None))
 
     code, steps = examine(hubs.connection_string, url_of(hubs))
 
     assert code == 1
-    assert_fails_at(steps, "event", reason, advice)
+    assert_fails_at(steps, "event", "server-busy", "throughput units")
 
 
 def test_a_hub_that_does_not_acknowledge(make_hubs, examine):
