@@ -42,11 +42,15 @@ class ConnectionString(msgspec.Struct, frozen=True):
         text: The whole string: secret.
         host: Host of the endpoint, with its port if it names one.
         entity: The entity (`EntityPath`) that it is for; None for a whole namespace.
+        key_name: Name of its key; None with a signature.
+        is_emulator: Whether it is for a development emulator, which has no TLS.
     """
 
     text: str
     host: str
     entity: str | None = None
+    key_name: str | None = None
+    is_emulator: bool = False
 
     def __repr__(self) -> str:
         return f"ConnectionString(host={self.host!r}, entity={self.entity!r})"
@@ -75,7 +79,13 @@ def parse_connection_string(text: str, option: str) -> ConnectionString:
             f"{option}: the connection string needs SharedAccessKeyName and "
             "SharedAccessKey, or SharedAccessSignature"
         )
-    return ConnectionString(text.strip(), host, parts.get("entitypath"))
+    return ConnectionString(
+        text.strip(),
+        host,
+        parts.get("entitypath"),
+        parts.get("sharedaccesskeyname"),
+        parts.get("usedevelopmentemulator") == "true",
+    )
 
 
 def _parts(text: str, option: str) -> dict[str, str]:

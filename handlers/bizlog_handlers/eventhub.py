@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from azure.eventhub.aio import EventHubProducerClient
 
     from bizlog.sinks import Batch, Record, SendResult
+    from bizlog_handlers._checks import Check
     from bizlog_handlers._links import Layout, Links
     from bizlog_handlers._packing import Entry, Parcel
 
@@ -283,7 +284,7 @@ class EventHubSink(BaseSink):
         """
         from bizlog_handlers._links import Links  # noqa: PLC0415  # loaded by _load_sdk
 
-        self._tls = await tls_context(self._ca_file)
+        await self._trust()
         links = Links(self._connect)
         try:
             layout = await links.ask(self._send_timeout)
@@ -297,9 +298,7 @@ class EventHubSink(BaseSink):
     async def _connect(self) -> EventHubProducerClient:
         from azure.eventhub.aio import EventHubProducerClient  # noqa: PLC0415  # as above
 
-        secret = self._secret
-        if self._secret_file is not None:
-            secret = await self._read_secret(self._secret_file)
+        secret = await self._current_secret()
         options = self._client_options()
         if secret is not None:
             return EventHubProducerClient.from_connection_string(
@@ -312,7 +311,14 @@ class EventHubSink(BaseSink):
             **options,
         )
 
-    async def _read_secret(self, path: str) -> ConnectionString:
+    async def _trust(self) -> ssl.SSLContext:
+        self._tls = await tls_context(self._ca_file)
+        return self._tls
+
+    async def _current_secret(self) -> ConnectionString | None:
+        path = self._secret_file
+        if path is None:
+            return self._secret
         text = await read_secret(path, "connection_string_file")
         try:
             secret = parse_connection_string(text, "option 'connection_string_file'")
@@ -357,6 +363,28 @@ class EventHubSink(BaseSink):
         credential, self._own_credential = self._own_credential, None
         if credential is not None:
             await credential.close()
+
+    def checks(self) -> Sequence[Check]:
+        """Name what must hold before events can be sent, for `bizlog doctor`."""
+        from bizlog_handlers._hub_checks import HubChecks  # noqa: PLC0415  # the SDK
+
+        checks = HubChecks(
+            hub=self._hub,
+            namespace=self._namespace,
+            custom_endpoint=self._custom_endpoint,
+            websocket=self._transport == "websocket",
+            secret=self._current_secret,
+            credential=self._credential_object,
+            trust=self._trust,
+            connect=self._connect,
+        )
+        return checks.all()
+
+    def advice(self, reason: str) -> Sequence[str]:
+        """Say what to do about a reason that `start` or `deliver` gave."""
+        from bizlog_handlers._hub_checks import advice_for  # noqa: PLC0415  # the SDK
+
+        return advice_for(reason)
 
     async def deliver(self, batch: Batch) -> SendResult:
         """

@@ -51,12 +51,13 @@ from bizlog_handlers._keys import DEFAULT_KEY, parse_key_rule
 from bizlog_handlers._reports import Courier, Fault, Halt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from urllib.parse import SplitResult
 
     from confluent_kafka import Producer
 
     from bizlog.sinks import Batch
+    from bizlog_handlers._checks import Check
 
 _T = TypeVar("_T")
 
@@ -251,9 +252,12 @@ class KafkaSink(BaseSink):
         self._started = True
 
     def _open(self) -> None:
+        self._read_password()
+        self._courier.open()
+
+    def _read_password(self) -> None:
         if self._password_file is not None:
             self._password = _read_password(self._password_file)
-        self._courier.open()
 
     async def stop(self) -> None:
         """End the call that is under way, and close the connections."""
@@ -261,6 +265,19 @@ class KafkaSink(BaseSink):
         self._halt.asked = True
         async with self._turn:
             await self._on_worker(self._courier.close)
+
+    def checks(self) -> Sequence[Check]:
+        """Name what must hold before events can be sent, for `bizlog doctor`."""
+        from bizlog_handlers._topic_checks import TopicChecks  # noqa: PLC0415  # seldom
+
+        checks = TopicChecks(
+            topic=self._topic,
+            access=self._access,
+            credential=self._credential,
+            new_producer=self._new_producer,
+            read_password=self._read_password,
+        )
+        return checks.all()
 
     async def deliver(self, batch: Batch) -> SendResult:
         """
