@@ -108,19 +108,22 @@ class Sources:
 
     Attributes:
         files: The files, in the order they are read.
+        empty: Folders in which nothing was found, such as a journal's when all is done.
         marks: What processes left to say how far they had counted; they hold no event.
         unfinished: Files that are still being written, or were left by a process that
             died; they are not read.
 
     Raises:
-        CommandError: A path is not there, or holds nothing that can be read.
+        CommandError: A path is not there, or nothing was found that can be read.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self.unfinished: list[Path] = []
         self.marks: list[Path] = []
+        self.empty: list[Path] = []
         found = {path for root in paths for path in self._search(root)}
         self.files = [_source(path) for path in sorted(found, key=_by_name)]
+        self._check_found()
 
     def _search(self, root: Path) -> list[Path]:
         names = list(_walk(root)) if root.is_dir() else [root]
@@ -137,11 +140,15 @@ class Sources:
             and not path.name.startswith(".")
         ]
         if not (found or unfinished or marks):
+            self.empty.append(root)
+        return found
+
+    def _check_found(self) -> None:
+        if self.empty and not (self.files or self.unfinished or self.marks):
             raise CommandError(
-                f"{root}: holds no events: expected files named "
+                f"{self.empty[0]}: holds no events: expected files named "
                 f"*{', *'.join(ENDINGS)}, or *{JOURNAL_ENDING} of journals"
             )
-        return found
 
     @property
     def fraction(self) -> float:
@@ -156,14 +163,14 @@ class Sources:
 
     def notes(self) -> list[str]:
         """Say what is left out, for standard error."""
-        if not self.unfinished:
-            return []
-        note = (
-            f"{counted(len(self.unfinished), 'unfinished file')} left out, such as "
-            f"{self.unfinished[0]}: their writer completes them at its next flush, or "
-            "the next start of a file sink on that folder does"
-        )
-        return [note]
+        notes = [f"{root} holds no events" for root in self.empty]
+        if self.unfinished:
+            notes.append(
+                f"{counted(len(self.unfinished), 'unfinished file')} left out, such as "
+                f"{self.unfinished[0]}: their writer completes them at its next flush, "
+                "or the next start of a file sink on that folder does"
+            )
+        return notes
 
 
 def _source(path: Path) -> Source:
