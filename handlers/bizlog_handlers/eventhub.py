@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from urllib.parse import SplitResult
 
-    from azure.eventhub.aio import EventHubProducerClient
+    from azure.eventhub.aio import EventHubConsumerClient, EventHubProducerClient
 
     from bizlog.sinks import Batch, Record, SendResult
     from bizlog_handlers._links import Layout, Links
@@ -297,15 +297,38 @@ class EventHubSink(BaseSink):
     async def _connect(self) -> EventHubProducerClient:
         from azure.eventhub.aio import EventHubProducerClient  # noqa: PLC0415  # as above
 
+        client: EventHubProducerClient = await self._client(EventHubProducerClient)
+        return client
+
+    async def consumer(self, group: str, **options: Any) -> EventHubConsumerClient:
+        """
+        Make a client that reads the hub, as who the sink is; `stop` it afterwards, too.
+
+        Args:
+            group: The consumer group.
+            options: Further ones of the SDK's client.
+
+        Raises:
+            RetryableSinkError: A file cannot be read.
+        """
+        from azure.eventhub.aio import EventHubConsumerClient  # noqa: PLC0415  # as above
+
+        self._tls = await tls_context(self._ca_file)
+        client: EventHubConsumerClient = await self._client(
+            EventHubConsumerClient, consumer_group=group, **options
+        )
+        return client
+
+    async def _client(self, kind: Any, **more: Any) -> Any:
         secret = self._secret
         if self._secret_file is not None:
             secret = await self._read_secret(self._secret_file)
-        options = self._client_options()
+        options = self._client_options() | more
         if secret is not None:
-            return EventHubProducerClient.from_connection_string(
+            return kind.from_connection_string(
                 secret.text, eventhub_name=self._hub, **options
             )
-        return EventHubProducerClient(
+        return kind(
             fully_qualified_namespace=self._namespace or "",
             eventhub_name=self._hub,
             credential=await self._credential_object(),
