@@ -19,7 +19,7 @@ import queue
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 from bizlog.cli.errors import CommandError
 from bizlog.cli.streams import TICK_SECONDS, Message, Span, as_text, name_of
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from azure.eventhub.aio import EventHubConsumerClient, PartitionContext
 
     from bizlog.cli.streams import Start
+
+    _Queue: TypeAlias = queue.SimpleQueue[list[Message] | Exception]
 
 # For an answer about all partitions, each of which takes a connection.
 ASK_SECONDS = 30.0
@@ -69,7 +71,6 @@ class HubStream:
 
     Attributes:
         name: Its URL, without options.
-        trouble: Why nothing may come now, as far as is known, or None.
 
     Raises:
         ConfigurationError: An option cannot work.
@@ -85,8 +86,13 @@ class HubStream:
 
     @property
     def trouble(self) -> str | None:
-        """Why nothing may come now, as far as is known."""
+        """Why nothing may come now, as far as is known, or None."""
         return self._pump.trouble if self._pump else None
+
+    @property
+    def opened(self) -> bool:
+        """Whether all partitions that are read have answered, or one is in trouble."""
+        return self._pump is not None and self._pump.opened
 
     def spans(self) -> list[Span]:
         """
@@ -161,11 +167,17 @@ class _Pump(threading.Thread):
         self._sink = sink
         self._group = group
         self._starts = starts
-        self._got: queue.Queue[list[Message] | Exception] = queue.Queue(_BATCHES_AHEAD)
+        self._got: _Queue = queue.SimpleQueue()
         self._over = threading.Event()
         self._last = dict.fromkeys(starts, -1)
         self._alive = dict.fromkeys(starts, time.monotonic())
+        self._unheard = set(starts)
         self._links = 0
+
+    @property
+    def opened(self) -> bool:
+        """Whether all partitions have answered, or one is in trouble."""
+        return not self._unheard or self.trouble is not None
 
     def take(self, seconds: float) -> list[Message]:
         """Take what came; waits so long for something."""
@@ -220,17 +232,17 @@ class _Pump(threading.Thread):
     ) -> None:
         partition = context.partition_id
         self._alive[partition] = time.monotonic()
+        self._unheard.discard(partition)
+        self.trouble = None
         last = self._last.get(partition, -1)
         found = [each for each in _messages(partition, events) if each.number > last]
         if not found:
             return
-        self.trouble = None
         self._last[partition] = found[-1].number
-        while self._got.full() and not self._over.is_set():
+        while self._got.qsize() >= _BATCHES_AHEAD and not self._over.is_set():
             await asyncio.sleep(_LOOK_SECONDS / 5)
             self._alive[partition] = time.monotonic()
-        if not self._over.is_set():
-            self._got.put(found)
+        self._got.put(found)
         await context.update_checkpoint(events[-1])  # in memory: where it goes on
 
     async def _on_error(self, _context: Any, error: Exception) -> None:

@@ -61,6 +61,12 @@ class KafkaStream:
         self.name = name_of(url)
         self.trouble: str | None = None
         self._sink = cast("_Topic", make_sink(url))
+        self._unheard: set[str] = set()
+
+    @property
+    def opened(self) -> bool:
+        """Whether all partitions that are read have answered, or one is in trouble."""
+        return not self._unheard or self.trouble is not None
 
     def _note(self, trouble: Any) -> None:
         self.trouble = trouble.str()
@@ -94,6 +100,7 @@ class KafkaStream:
                 low, high = consumer.get_watermark_offsets(place, ASK_SECONDS)
                 spans.append(Span(str(partition), max(0, low), high))
         except KafkaException as error:
+            consumer.poll(0)  # has the trouble told
             raise self._failure(error.args[0]) from None
         return spans
 
@@ -120,6 +127,7 @@ class KafkaStream:
 
         consumer, topic = self._sink.consumer(self._note, **_SETTINGS)
         try:
+            self._unheard = set(starts)
             consumer.assign(_places(consumer, topic, starts))
             while True:
                 got = consumer.consume(_BATCH_MESSAGES, TICK_SECONDS)
@@ -132,16 +140,17 @@ class KafkaStream:
     def _message(self, got: Any) -> Message | None:
         from confluent_kafka import KafkaError, KafkaException  # noqa: PLC0415  # an extra
 
-        error = got.error()
-        if error is None:
-            self.trouble = None
-            return Message(str(got.partition()), got.offset(), got.value() or b"")
-        if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  # its public name
-            return Message(str(got.partition()), got.offset(), None)
-        if error.retriable():
+        error, partition = got.error(), str(got.partition())
+        at_end = error is not None and error.code() == KafkaError._PARTITION_EOF  # noqa: SLF001  # its public name
+        if error is not None and not at_end:
+            if not error.retriable():
+                raise KafkaException(error)
             self._note(error)
             return None
-        raise KafkaException(error)
+        self.trouble = None
+        self._unheard.discard(partition)
+        body = None if at_end else got.value() or b""
+        return Message(partition, got.offset(), body)
 
     def close(self) -> None:
         """Do nothing: each reader closes its own connections."""

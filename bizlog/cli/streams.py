@@ -78,11 +78,19 @@ class Stream(Protocol):
 
     Attributes:
         name: Its URL, without options.
-        trouble: Why nothing may come now, as far as is known, or None.
     """
 
     name: str
-    trouble: str | None
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing may come now, as far as is known, or None."""
+        ...
+
+    @property
+    def opened(self) -> bool:
+        """Whether all partitions that are read have answered, or one is in trouble."""
+        ...
 
     def spans(self) -> list[Span]:
         """

@@ -197,7 +197,8 @@ class Tail:
                 self._tell_trouble()
                 if records := self._records(messages):
                     yield records
-                if any(message.body is not None for message in messages):
+                came = any(message.body is not None for message in messages)
+                if came or not self._stream.opened:
                     heard = self._clock()
                 if over() or self._is_enough(heard):
                     return
