@@ -159,7 +159,10 @@ class KafkaStream:
 def _places(
     consumer: Consumer, topic: str, starts: Mapping[str, Start]
 ) -> list[TopicPartition]:
-    from confluent_kafka import TopicPartition  # noqa: PLC0415  # an extra
+    from confluent_kafka import (  # noqa: PLC0415  # an extra
+        KafkaException,
+        TopicPartition,
+    )
 
     numbered = [
         TopicPartition(topic, int(partition), start)
@@ -173,4 +176,7 @@ def _places(
     ]
     # A time behind the last message gives the end.
     found = consumer.offsets_for_times(timed, ASK_SECONDS) if timed else []
+    for place in found:
+        if place.error is not None:
+            raise KafkaException(place.error)
     return [*numbered, *found]

@@ -7,6 +7,7 @@ import datetime as dt
 import gc
 import itertools
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -39,7 +40,11 @@ def tidy(tmp_path, monkeypatch):
     """Run in a folder of its own; collect what the SDK left behind."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv(VARIABLE, raising=False)
+    # Errors in log records would hold on to it.
+    azure = logging.getLogger("azure")
+    azure.setLevel(logging.CRITICAL + 1)
     yield
+    azure.setLevel(logging.NOTSET)
     gc.collect()
 
 
@@ -250,17 +255,16 @@ def test_broken_connections_lose_and_double_nothing(hub, feed):
     feed(hub)
     stream = open_stream(hub.url)
     starts = {span.partition: span.first for span in stream.spans()}
-    found, cuts = [], [5, 40, 80]
+    found, cuts = [], [5, 20, 40]
     with closing(Tail(stream, starts, Query()).batches(lambda: False)) as batches:
         for records in batches:
             found += [record.sequence for record in records]
             if cuts and len(found) >= cuts[0]:
                 cuts.pop(0)
                 hub.server.drop_connections()
-            if len(found) > 120:
+            if not cuts and min(map(len, by_session(found))) > 10:
                 break
     stream.close()
-    assert not cuts
     for session, numbers in enumerate(by_session(found)):
         assert numbers == [*range(session or 5, max(numbers) + 1, 5)]
 

@@ -218,7 +218,8 @@ def test_terminals_show_events_to_people(stream, batch, words, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("error", "code"), [(BrokenPipeError(32, "x"), 1), (OSError(5, "x"), 2)]
+    ("error", "code"),
+    [(BrokenPipeError(32, "x"), 1), (OSError(5, "x"), 2), (OSError(9, "x"), 2)],
 )
 def test_a_reader_that_is_gone_ends_it(stream, batch, error, code, monkeypatch):
     """`| head` is no error; another fault of the output is one."""
