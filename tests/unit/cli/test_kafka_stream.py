@@ -63,8 +63,10 @@ class Consumer:
 
     def offsets_for_times(self, places, _):
         return [
-            confluent.TopicPartition(
-                place.topic, place.partition, place.offset // 10**9
+            SimpleNamespace(
+                partition=place.partition,
+                offset=place.offset // 10**9,
+                error=self.error,
             )
             for place in places
         ]
@@ -160,6 +162,13 @@ def test_trouble_is_known_until_something_comes(stream, consumer):
     assert stream.trouble == "connection refused"
     next(reading)
     assert stream.trouble is None
+
+
+def test_a_time_that_cannot_be_found_is_an_error(stream, consumer):
+    """The broker's word for it is told."""
+    consumer.error = KafkaError(KafkaError._TIMED_OUT, "no answer")
+    with pytest.raises(CommandError, match="cannot be read: no answer"):
+        next(stream.read({"0": NOW}))
 
 
 @pytest.mark.parametrize("raised", [True, False])
