@@ -106,7 +106,7 @@ class StreamSource:
     def _messages(self, start: Start) -> Iterator[Message]:
         """Give the messages up to the end; none where there is nothing to wait for."""
         partition, end = self._span.partition, self._span.end
-        if self._next >= end or _is_behind(start, self._span):
+        if self.size == 0 or _is_behind(start, self._span):
             return
         with closing(self._stream.read({partition: start})) as reading:
             heard = self._clock()
@@ -135,10 +135,10 @@ class StreamSource:
 
 
 def _is_behind(start: Start, span: Span) -> bool:
-    """Whether all messages arrived before the start, and none would be given."""
-    if isinstance(start, int) or span.last_at is None:
-        return False
-    return start > span.last_at
+    """Whether all messages are before the start, and none would be given."""
+    if isinstance(start, int):
+        return start >= span.end
+    return span.last_at is not None and start > span.last_at
 
 
 def sources_of(stream: Stream) -> list[StreamSource]:

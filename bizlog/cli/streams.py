@@ -30,8 +30,9 @@ TICK_SECONDS = 0.2
 
 DEFAULT_GROUP = "$Default"
 
-# A position is the number of a message and a line in it. A line that is an event has
-# more than 60 bytes, and no message holds so many of them.
+# A position is the number of a message and a line in it; the last line has the position
+# of the whole message. A line that is an event has more than 60 bytes, and no message
+# holds so many of them.
 LINES_IN_MESSAGE = 1 << 20
 
 _KINDS = {
@@ -129,12 +130,11 @@ class MessagePlace(Place):
     @property
     def number(self) -> int:
         """Number of the message."""
-        return self.line // LINES_IN_MESSAGE
+        return (self.line - 1) // LINES_IN_MESSAGE
 
     def __str__(self) -> str:
         line = self.line % LINES_IN_MESSAGE
-        behind = f" line {line}" if line > 1 else ""
-        return f"{self.path}@{self.number}{behind}"
+        return f"{self.path}@{self.number}{f' line {line}' if line else ''}"
 
 
 def is_stream(word: str) -> bool:
@@ -191,11 +191,12 @@ def entries_of(path: str, message: Message) -> Iterator[Entry]:
         path: Name of the partition.
         message: The message. One without any event is one bad line.
     """
-    first = message.number * LINES_IN_MESSAGE + 1
-    lines = (message.body or b"").splitlines()
+    first = message.number * LINES_IN_MESSAGE
+    whole = MessagePlace(path, first + LINES_IN_MESSAGE)
+    lines = (message.body or b"").rstrip().splitlines()
     entries = [
-        read_entry(line, MessagePlace(path, at))
-        for at, line in enumerate(lines, first)
+        read_entry(line, MessagePlace(path, first + at) if at < len(lines) else whole)
+        for at, line in enumerate(lines, 1)
         if line.strip()
     ]
     bad = [entry for entry in entries if isinstance(entry, BadLine)]
@@ -203,7 +204,7 @@ def entries_of(path: str, message: Message) -> Iterator[Entry]:
         yield from entries
     else:
         reason = bad[0].reason if bad else "the message is empty"
-        yield BadLine(MessagePlace(path, first), reason)
+        yield BadLine(whole, reason)
 
 
 def as_text(error: Any) -> str:

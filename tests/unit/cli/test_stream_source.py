@@ -122,6 +122,15 @@ def test_it_begins_at_the_message_that_was_settled_last(message):
     assert source.damage is None
 
 
+def test_a_partition_that_is_settled_is_not_read():
+    """The last line of a message stands for all of it."""
+    stream = Recorded(span := Span("0", 0, 9))
+    source = source_of(stream, span)
+    assert list(source.entries(9 * LINES_IN_MESSAGE)) == []
+    assert not stream.starts
+    assert source.read_bytes == 9
+
+
 def test_messages_that_are_gone_meanwhile_are_told(message):
     """Retention took what was still to be read: said, and read on."""
     span = Span("0", 20, 21)

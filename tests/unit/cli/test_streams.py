@@ -30,16 +30,16 @@ def test_an_event_alone_has_the_place_of_its_message(make_event):
     assert isinstance(entry, EventLine)
     assert entry.record.data == make_event(1)
     assert str(entry.place) == "p@7"
-    assert entry.place.line == 7 * LINES_IN_MESSAGE + 1
+    assert entry.place.line == 8 * LINES_IN_MESSAGE
 
 
 def test_events_that_share_a_message_have_a_place_each(make_event, make_letter):
-    """Lines count from 1, empty ones too; what is no event among them is a bad line."""
+    """Lines count from 1, empty ones too; the last has that of the whole message."""
     body = b"\n".join([make_event(1), b"", make_letter(make_event(2)), b"broken"])
     found = entries(body, number=0)
     assert [type(entry) for entry in found] == [EventLine, LetterLine, BadLine]
-    assert [str(entry.place) for entry in found] == ["p@0", "p@0 line 3", "p@0 line 4"]
-    assert [entry.place.line for entry in found] == [1, 3, 4]
+    assert [str(entry.place) for entry in found] == ["p@0 line 1", "p@0 line 3", "p@0"]
+    assert [entry.place.line for entry in found] == [1, 3, LINES_IN_MESSAGE]
 
 
 def test_positions_grow_with_messages_and_lines(make_event):
