@@ -12,6 +12,7 @@ after the other, up to where each ended when it was looked at.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -161,8 +162,10 @@ class Sources:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for stream in self._streams:
-            stream.close()
+        # The work is done: who does not wait for connections to close has it, too.
+        with suppress(KeyboardInterrupt):
+            for stream in self._streams:
+                stream.close()
 
     def _search(self, root: Path) -> list[Path]:
         names = list(_walk(root)) if root.is_dir() else [root]

@@ -367,3 +367,17 @@ def test_the_sink_works_while_a_topic_is_silent(outlet, make_event, monkeypatch)
     outlet.answer = lambda _: asyncio.sleep(0.05, _thread.interrupt_main())
     assert replay(stream.name) == 130
     assert outlet.sequences == [1]
+
+
+def test_ctrl_c_while_connections_close(outlet, make_event, monkeypatch):
+    """All was sent: the wait ends, and the code says what the ledger does."""
+
+    def press():
+        raise KeyboardInterrupt
+
+    stream = Silent(make_event(1))
+    stream.spans = lambda: [Span("0", 0, 1)]
+    stream.close = press
+    monkeypatch.setattr("bizlog.cli.sources.open_stream", lambda *_: stream)
+    assert replay(stream.name) == 0
+    assert outlet.sequences == [1]
