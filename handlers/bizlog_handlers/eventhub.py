@@ -20,7 +20,7 @@ import re
 import time
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 from bizlog.exceptions import (
     ConfigurationError,
@@ -33,6 +33,8 @@ from bizlog_handlers._azure import (
     ConnectionString,
     default_credential,
     import_what_connecting_needs,
+    is_same_host,
+    namespace_problems,
     parse_connection_string,
     read_secret,
     tls_context,
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from urllib.parse import SplitResult
 
-    from azure.eventhub.aio import EventHubProducerClient
+    from azure.eventhub.aio import EventHubConsumerClient, EventHubProducerClient
 
     from bizlog.sinks import Batch, Record, SendResult
     from bizlog_handlers._checks import Check
@@ -61,7 +63,6 @@ ENVIRONMENT = "BIZLOG_EVENTHUB_CONNECTION_STRING"
 _MIB = 1024 * 1024
 
 _HUB = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,254}[A-Za-z0-9])?")
-_HOST = re.compile(r"[A-Za-z0-9.-]+(:\d+)?")
 
 # One message holds no more than the hub's 1 MiB anyway.
 _MOST_PACKED = 10_000
@@ -194,7 +195,7 @@ class EventHubSink(BaseSink):
         if sum(each is not None for each in given) > 1:
             yield "give one of connection_string, connection_string_file and credential"
         if self._namespace is not None:
-            yield from _namespace_problems(self._namespace)
+            yield from namespace_problems(self._namespace)
         elif not self._secret and not self._secret_file:
             yield (
                 "option 'namespace': needed without a connection string, such as "
@@ -209,11 +210,10 @@ class EventHubSink(BaseSink):
                 f"option 'eventhub': is {self._hub!r}, but the connection string is "
                 f"for {secret.entity!r} (EntityPath)"
             )
-        if self._namespace is not None and not _is_same_host(
-            self._namespace, secret.host
-        ):
+        namespace = self._namespace
+        if namespace is not None and not is_same_host(namespace, secret.host):
             yield (
-                f"option 'namespace': is {self._namespace!r}, but the connection "
+                f"option 'namespace': is {namespace!r}, but the connection "
                 f"string is for {secret.host!r}"
             )
 
@@ -298,13 +298,33 @@ class EventHubSink(BaseSink):
     async def _connect(self) -> EventHubProducerClient:
         from azure.eventhub.aio import EventHubProducerClient  # noqa: PLC0415  # as above
 
+        client: EventHubProducerClient = await self._client(EventHubProducerClient)
+        return client
+
+    async def consumer(self, group: str, **options: Any) -> EventHubConsumerClient:
+        """
+        Make a client that reads the hub, as who the sink is; `stop` it afterwards, too.
+
+        Args:
+            group: The consumer group.
+            options: Further ones of the SDK's client.
+        """
+        from azure.eventhub.aio import EventHubConsumerClient  # noqa: PLC0415  # as above
+
+        await self._trust()
+        options["consumer_group"] = group
+        client: EventHubConsumerClient
+        client = await self._client(EventHubConsumerClient, **options)
+        return client
+
+    async def _client(self, kind: Any, **more: Any) -> Any:
         secret = await self._current_secret()
-        options = self._client_options()
+        options = self._client_options() | more
         if secret is not None:
-            return EventHubProducerClient.from_connection_string(
+            return kind.from_connection_string(
                 secret.text, eventhub_name=self._hub, **options
             )
-        return EventHubProducerClient(
+        return kind(
             fully_qualified_namespace=self._namespace or "",
             eventhub_name=self._hub,
             credential=await self._credential_object(),
@@ -458,18 +478,6 @@ def _secret_of(
     if text is None and not file and credential is None:
         text, option = os.environ.get(ENVIRONMENT), ENVIRONMENT
     return parse_connection_string(text, option) if text else None
-
-
-def _namespace_problems(namespace: str) -> Iterator[str]:
-    if not _HOST.fullmatch(namespace) or not re.search(r"[.:]", namespace):
-        yield (
-            "option 'namespace': expected the full host name, such as "
-            f"NAME.servicebus.windows.net, got {namespace!r:.100}"
-        )
-
-
-def _is_same_host(namespace: str, host: str) -> bool:
-    return namespace.lower() in {host.lower(), (urlsplit(f"//{host}").hostname or "")}
 
 
 def _identity() -> Any:
