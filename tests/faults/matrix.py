@@ -6,6 +6,9 @@ loopback HTTP sink (`server.py`), real signals. Every contender runs with its de
 bizlog's cells come first, one after the other, since they are judged; then those of the
 peers, two at a time. Meanwhile the oracle puts bizlog through random faults.
 
+Then the landings: real invoice lines through bizlog's Event Hubs and Kafka sinks, into
+loopback servers and back out, in a table of their own. `landing.py` describes them.
+
 A cell reads `delivered/emitted`, then what came twice, what is kept in dead letters, and
 the seconds from the last emit to the end of the process.
 """
@@ -25,6 +28,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
+import landing
 import oracle
 import ours
 import rows
@@ -51,6 +55,10 @@ CONTENDERS = (
         "opentelemetry-exporter-otlp-proto-http",
     ),
     Contender("sentry", "sentry_logs.py", "sentry-sdk"),
+    Contender(
+        "eventhub", "bizlog_eventhub.py", "azure-eventhub", ours=True, lands=True
+    ),
+    Contender("kafka", "bizlog_kafka.py", "confluent-kafka", ours=True, lands=True),
 )
 
 # A peer that is not installed fails the run, unless its reason stands here by its name.
@@ -62,11 +70,12 @@ class Row(NamedTuple):
     One scenario.
 
     Attributes:
-        run: Puts a contender through it.
-        who: `all`, `bizlog` (both), or `journal` (the one with a journal).
+        run: Puts a contender through it; text says why that cannot be.
+        who: `all` that have the HTTP sink, `bizlog` (both), or `journal` (the one with
+            a journal); `sinks` (both that land), or `eventhub` or `kafka` alone.
     """
 
-    run: Callable[[Scene], Cell]
+    run: Callable[[Scene], Cell | str]
     who: str = "all"
 
     @property
@@ -76,11 +85,18 @@ class Row(NamedTuple):
 
     def takes(self, contender: Contender) -> bool:
         """Whether a contender is put through it."""
+        if self.lands or contender.lands:
+            return self.lands and contender.lands and self.who in {"sinks", contender.name}
         return {
             "all": True,
             "bizlog": contender.ours,
             "journal": contender.journal,
         }[self.who]
+
+    @property
+    def lands(self) -> bool:
+        """Whether it is a landing."""
+        return self.who in {"sinks", "eventhub", "kafka"}
 
 
 ROWS: dict[str, Row] = {
@@ -106,6 +122,22 @@ ROWS: dict[str, Row] = {
     "eio": Row(ours.eio, "journal"),
     "deleted": Row(ours.deleted, "journal"),
     "clock": Row(ours.clock, "bizlog"),
+    "land": Row(landing.land, "sinks"),
+    "land-packed": Row(landing.packed, "eventhub"),
+    "land-busy": Row(landing.busy, "sinks"),
+    "land-refused": Row(landing.refused, "sinks"),
+    "land-release": Row(landing.release, "eventhub"),
+    "land-modify": Row(landing.modify, "eventhub"),
+    "land-detach": Row(landing.detach, "eventhub"),
+    "land-close": Row(landing.close, "eventhub"),
+    "land-drop": Row(landing.drop, "eventhub"),
+    "land-stored": Row(landing.stored, "eventhub"),
+    "land-late": Row(landing.late, "eventhub"),
+    "land-stall": Row(landing.stall, "sinks"),
+    "land-delay": Row(landing.delay, "eventhub"),
+    "land-outage": Row(landing.outage, "sinks"),
+    "land-down": Row(landing.down, "kafka"),
+    "land-sigkill": Row(landing.sigkill, "sinks"),
 }
 ORACLE = "oracle"
 
@@ -116,6 +148,7 @@ examples:
   python matrix.py --only sigkill,hang             two rows
   python matrix.py --contender bizlog-journal      one column
   python matrix.py --only oracle --seed 7          the oracle, as it ran with that seed
+  python matrix.py --contender eventhub,kafka      the landings
 
 exit status: 0 bizlog met all its targets; 1 it missed one, or a peer is not installed;
 2 the command line was wrong. What a peer loses fails nothing.
@@ -129,12 +162,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for line in missing:
         print(line, file=sys.stderr)
     cells, verdict = run(options)
-    table = [name for name in options.rows if name != ORACLE]
-    names = [contender.name for contender in options.contenders]
-    lines: list[str] = []
-    if table and names:
-        print(render({name: ROWS[name].about for name in table}, names, cells))
-        lines = misses(cells)
+    for lands in (False, True):
+        draw(options, cells, lands=lands)
+    lines = misses(cells)
     if verdict:
         print(f"\n{verdict}")
         lines += [f"MISS  oracle: {fault}" for fault in verdict.faults]
@@ -142,6 +172,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         options.json.write_text(as_json(options, cells, lines))
     return 1 if lines or missing else 0
+
+
+def draw(options: argparse.Namespace, cells: Cells, *, lands: bool) -> None:
+    """Print the table of the landings, or that of all else, if anything is in it."""
+    names = [each.name for each in options.contenders if each.lands is lands]
+    rows = {
+        name: ROWS[name].about
+        for name in options.rows
+        if name != ORACLE and ROWS[name].lands is lands
+    }
+    if names and any((row, name) in cells for row in rows for name in names):
+        print(render(rows, names, cells))
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
