@@ -10,6 +10,7 @@ twice only where a batch was stored and its answer never came.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -37,6 +38,10 @@ PORTIONS = 4
 DOWN_SECONDS = 2.0
 END_SECONDS = 300.0
 SEND_SECONDS = 2.0  # for a batch, where answers never come
+IN_FLIGHT = 5  # requests to a partition that librdkafka has under way
+
+# How many batches come again for each portion.
+NEVER, ONCE = range(1), range(1, 2)
 
 # The codes of Kafka's protocol (https://kafka.apache.org/protocol#protocol_error_codes).
 REQUEST_TIMED_OUT, NOT_ENOUGH_REPLICAS = 7, 19
@@ -51,7 +56,7 @@ def land(scene: Scene) -> Cell | str:
 def packed(scene: Scene) -> Cell | str:
     """20,000 lines, up to 50 events in a message; answers get lost."""
     sink = {"pack": 50}
-    return _land(scene, Hub(), _meets("drop_after_store"), sink=sink, runs=1)
+    return _land(scene, Hub(), _meets("drop_after_store"), sink=sink, runs=ONCE)
 
 
 def busy(scene: Scene) -> Cell | str:
@@ -95,13 +100,13 @@ def drop(scene: Scene) -> Cell | str:
 
 def stored(scene: Scene) -> Cell | str:
     """20,000 lines; TCP breaks after a batch was stored: it comes twice."""
-    return _land(scene, Hub(), _meets("drop_after_store"), runs=1)
+    return _land(scene, Hub(), _meets("drop_after_store"), runs=ONCE)
 
 
 def late(scene: Scene) -> Cell | str:
     """20,000 lines; an answer comes after the time for it is over: twice, too."""
     trouble = _meets("delay", 2 * SEND_SECONDS, times=1)
-    return _land(scene, Hub(), trouble, sink=_IMPATIENT, runs=1)
+    return _land(scene, Hub(), trouble, sink=_IMPATIENT, runs=ONCE)
 
 
 def stall(scene: Scene) -> Cell | str:
@@ -125,8 +130,14 @@ def outage(scene: Scene) -> Cell | str:
     """20,000 lines; the server goes down (Kafka: SIGKILL) and comes back."""
     if _is_kafka(scene):
         sink = {"delivery_timeout": 1.0}
-        return _land(scene, Topic(scene.folder), _killed, sink=sink, runs=PARTED)
-    return _land(scene, Hub(), _down, runs=Hub.partitions)
+        return _land(
+            scene,
+            Topic(scene.folder),
+            _killed,
+            sink=sink,
+            runs=range(IN_FLIGHT * Topic.partitions + 1),
+        )
+    return _land(scene, Hub(), _down, runs=range(Hub.partitions + 1))
 
 
 def down(scene: Scene) -> Cell | str:
@@ -136,9 +147,6 @@ def down(scene: Scene) -> Cell | str:
 
 # In what time the SDK's silence is taken for a failure.
 _IMPATIENT = {"send_timeout": SEND_SECONDS}
-
-# librdkafka has up to five requests of a partition under way.
-PARTED = 5 * Topic.partitions
 
 
 def _meets(kind: str, *arguments: Any, **limits: Any) -> Trouble:
@@ -212,7 +220,7 @@ def _land(
     *,
     lines: int | None = None,
     sink: dict[str, Any] | None = None,
-    runs: int = 0,
+    runs: range = NEVER,
 ) -> Cell | str:
     """
     Emit lines into a place, portion by portion, and read it.
@@ -223,7 +231,7 @@ def _land(
         trouble: What befalls it at each portion.
         lines: How many.
         sink: Options of the sink.
-        runs: How many batches may come again, for each portion.
+        runs: How many batches come again, for each portion.
     """
     if not DATA.is_file():
         return NO_DATA
@@ -239,7 +247,9 @@ def _land(
                 for number in range(portions):
                     trouble(place, lambda: child.tell("go"))
                     child.wait_for(f"portion {number}", END_SECONDS)
+                    _tell(scene, f"emitted {number + 1} of {portions} portions")
                 outcome = child.finish(END_SECONDS)
+            _tell(scene, f"reading back {outcome.report.get('emitted', 0):,} events")
             judgement = _judgement(scene, place, read_plainly(DATA, job["lines"]))
     except UnavailableError as error:
         return str(error)
@@ -249,10 +259,18 @@ def _land(
         cell.emitted == judgement.expected.events,
         f"emitted {cell.emitted} events, not {judgement.expected.events}",
     )
-    names = len(judgement.again())
+    names = len(judgement.again)
     cell.expect(not names, f"{names} lines or orders under several ids")
-    _judge_runs(cell, judgement, portions * runs)
+    least, most = portions * runs.start, portions * (runs.stop - 1)
+    _judge_runs(cell, judgement, range(least, most + 1))
     return cell
+
+
+def _tell(scene: Scene, what: str) -> None:
+    """Say how far a long landing has come."""
+    if not scene.quick:
+        now = time.strftime("%X")
+        print(f"  {now} {scene.contender.name}: {what}", file=sys.stderr, flush=True)
 
 
 def _job(scene: Scene, lines: int, sink: dict[str, Any] | None) -> dict[str, Any]:
@@ -289,12 +307,13 @@ def _judge(scene: Scene, cell: Cell, judgement: Judgement, outcome: Outcome) -> 
         cell.seconds = report["ended"] - report["emitting"]
 
 
-def _judge_runs(cell: Cell, judgement: Judgement, allowed: int) -> None:
-    """Hold the cell to this: only what a fault left unanswered comes again."""
+def _judge_runs(cell: Cell, judgement: Judgement, due: range) -> None:
+    """Hold the cell to this: what a fault left unanswered comes again, nothing else."""
     runs = judgement.runs()
-    if allowed or runs:
+    if runs:
         cell.notes.append(f"{runs} batches again")
-    cell.expect(runs <= allowed, f"{runs} batches came again, {allowed} may")
+    allowed = f"{due.start} to {due.stop - 1}"
+    cell.expect(runs in due, f"{runs} batches came again, not {allowed}")
 
 
 def sigkill(scene: Scene) -> Cell | str:
@@ -315,15 +334,17 @@ def _live(scene: Scene, place: Place, kills: int) -> Cell:
     job = _job(scene, lines, None) | {"act": "shopping:checkpoints", "url": place.url}
     job["options"]["journal"] = str(scene.folder / "journal")
     behind: list[int] = []
+    chance = scene.random
     for life in range(kills):
         target = len(names) * (life + 1) // (kills + 1)
         with Child(job | {"first": (behind or [0])[-1]}, scene.folder) as child:
             child.wait_for_figure("accepted", target, END_SECONDS)
-            time.sleep(scene.random.uniform(0.0, 0.05))
+            time.sleep(chance.uniform(0.0, 0.05))
             child.kill()
             behind.append(child.report.get("accepted", 0))
+            _tell(scene, f"killed behind portion {behind[-1]} of {len(names)}")
     with Child(job | {"first": behind[-1]}, scene.folder) as child:
-        child.wait_for("accounts", END_SECONDS)
+        child.wait_for("flushed", END_SECONDS)
         _wait_until_drained(scene)
         child.release()
         outcome = child.finish(END_SECONDS)
@@ -334,7 +355,7 @@ def _live(scene: Scene, place: Place, kills: int) -> Cell:
     cell.delivered, cell.seconds = len(judgement.named), None
     cell.notes.append(f"{kills} kills")
     _judge_lives(cell, judgement, names, behind)
-    _judge_runs(cell, judgement, kills * place.partitions)
+    _judge_runs(cell, judgement, range(kills * place.partitions + 1))
     return cell
 
 
@@ -359,7 +380,7 @@ def _judge_lives(
     missing = confirmed - judgement.named.keys()
     cell.expect(not missing, f"{len(missing)} confirmed checkpoints lost")
     excused = set[Name]().union(*(names[number] for number in behind))
-    again = {name for name in judgement.again() if name[0] == "line"} - excused
+    again = {name for name in judgement.again if name[0] == "line"} - excused
     cell.expect(not again, f"{len(again)} confirmed lines under several ids")
-    cell.notes.append(f"{len(judgement.again())} emitted anew")
+    cell.notes.append(f"{len(judgement.again)} emitted anew")
     cell.expect(0 < behind[0] < behind[-1] < len(names), f"killed behind {behind}")

@@ -86,7 +86,9 @@ class Row(NamedTuple):
     def takes(self, contender: Contender) -> bool:
         """Whether a contender is put through it."""
         if self.lands or contender.lands:
-            return self.lands and contender.lands and self.who in {"sinks", contender.name}
+            return (
+                self.lands and contender.lands and self.who in {"sinks", contender.name}
+            )
         return {
             "all": True,
             "bizlog": contender.ours,
@@ -143,7 +145,7 @@ ORACLE = "oracle"
 
 EPILOG = """\
 examples:
-  python matrix.py                                 everything (about 15 minutes)
+  python matrix.py                                 everything (about 25 minutes)
   python matrix.py --quick                         less of everything, a short oracle
   python matrix.py --only sigkill,hang             two rows
   python matrix.py --contender bizlog-journal      one column
@@ -280,7 +282,8 @@ def run(options: argparse.Namespace) -> tuple[Cells, oracle.Verdict | None]:
     """
     Fill the matrix: bizlog's cells, then the peers' with the oracle beside them.
 
-    bizlog is alone on the machine, unless all is in short: its seconds are judged.
+    bizlog is alone on the machine, unless all is in short: its seconds are judged. Those
+    of landings are not, and most of them are spent waiting.
     """
     work = [
         (name, contender)
@@ -289,14 +292,17 @@ def run(options: argparse.Namespace) -> tuple[Cells, oracle.Verdict | None]:
         for contender in options.contenders
         if ROWS[name].takes(contender)
     ]
-    judged = [each for each in work if each[1].ours]
+    judged = [each for each in work if each[1].ours and not each[1].lands]
+    landings = [each for each in work if each[1].lands]
     shown = [each for each in work if not each[1].ours]
     with ThreadPoolExecutor(3 if options.quick else 1) as pool:
         found = [*pool.map(lambda each: fill(options, *each), judged)]
+    with ThreadPoolExecutor(8 if options.quick else 2) as pool:
+        found += pool.map(lambda each: fill(options, *each), landings)
     with ThreadPoolExecutor(2) as pool, ThreadPoolExecutor(1) as beside:
         verdict = beside.submit(consult, options)
         found += pool.map(lambda each: fill(options, *each), shown)
-    results = dict(zip(map(_key, [*judged, *shown]), found, strict=True))
+    results = dict(zip(map(_key, [*judged, *landings, *shown]), found, strict=True))
     return {key: results[key] for key in map(_key, work)}, verdict.result()
 
 

@@ -47,14 +47,8 @@ async def _receive(connection_string: str, hub: str) -> dict[str, list[Any]]:
     )
     async with client, asyncio.timeout(READ_SECONDS):
         names = await client.get_partition_ids()
-        ends = {name: await _last_of(client, name) for name in names}
-        return dict(
-            zip(
-                names,
-                await asyncio.gather(*(_drain(client, *each) for each in ends.items())),
-                strict=True,
-            )
-        )
+        found = await asyncio.gather(*(_drain(client, name) for name in names))
+        return dict(zip(names, found, strict=True))
 
 
 async def _last_of(client: Any, partition: str) -> int:
@@ -62,9 +56,10 @@ async def _last_of(client: Any, partition: str) -> int:
     return -1 if found["is_empty"] else found["last_enqueued_sequence_number"]
 
 
-async def _drain(client: Any, partition: str, last: int) -> list[Any]:
+async def _drain(client: Any, partition: str) -> list[Any]:
     """Receive a partition from its first event to its last."""
     found: list[Any] = []
+    last = await _last_of(client, partition)
     done = asyncio.Event()
 
     async def take(_: Any, events: list[Any]) -> None:
@@ -75,12 +70,10 @@ async def _drain(client: Any, partition: str, last: int) -> list[Any]:
     if last < 0:
         return found
     how = {"prefetch": _AT_ONCE, "max_batch_size": _AT_ONCE, "starting_position": "-1"}
-    task = asyncio.create_task(
-        client.receive_batch(take, partition_id=partition, **how)
-    )
-    await asyncio.wait((task, waiting := asyncio.create_task(done.wait())), return_when="FIRST_COMPLETED")
-    for each in (task, waiting):
-        each.cancel()
+    receiving = client.receive_batch(take, partition_id=partition, **how)
+    task = asyncio.create_task(receiving)
+    await done.wait()
+    task.cancel()
     with suppress(asyncio.CancelledError):
         await task
     return found

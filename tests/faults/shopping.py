@@ -48,7 +48,8 @@ def checkpoints(contender: Any, job: Job, report: Report) -> None:
             return
         report.add(accepted=number)
     _finish(contender, job, report, replay.events)
-    sys.stdin.read()
+    sys.stdin.read()  # until what the dead left is delivered, too
+    report.add(accounts=contender.ledger())
 
 
 def _lines_of(job: Job) -> list[Line]:

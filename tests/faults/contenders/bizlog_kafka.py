@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bizlog_handlers.kafka import KafkaSink
 from contenders.bizlog_shop import Shop
+
+from bizlog_handlers.kafka import KafkaSink
 
 
 def make(url: str, folder: Path, sink: dict[str, Any], **options: Any) -> Shop:
