@@ -22,7 +22,7 @@ PARTITIONS = 4
 
 
 class UnavailableError(Exception):
-    """A broker cannot run here; the message says why."""
+    """Something that a test needs is not here; the message says what."""
 
 
 class Kafka:

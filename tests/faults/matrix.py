@@ -32,6 +32,7 @@ import landing
 import oracle
 import ours
 import rows
+from brokers import UnavailableError
 from cell import Cell
 from layout import Cells, misses, render
 from scene import Contender, Scene
@@ -70,12 +71,12 @@ class Row(NamedTuple):
     One scenario.
 
     Attributes:
-        run: Puts a contender through it; text says why that cannot be.
+        run: Puts a contender through it.
         who: `all` that have the HTTP sink, `bizlog` (both), or `journal` (the one with
             a journal); `sinks` (both that land), or `eventhub` or `kafka` alone.
     """
 
-    run: Callable[[Scene], Cell | str]
+    run: Callable[[Scene], Cell]
     who: str = "all"
 
     @property
@@ -321,7 +322,8 @@ def _key(each: tuple[str, Contender]) -> tuple[str, str]:
 
 
 def fill(options: argparse.Namespace, name: str, contender: Contender) -> Cell | str:
-    """Fill one cell; for a peer that cannot be run, say why."""
+    """Fill one cell; for a peer or a row that cannot be run, say why."""
+    cell: Cell | str
     if not contender.ours and (why := EXCUSED.get(contender.name)):
         return why
     start = time.monotonic()
@@ -333,9 +335,10 @@ def fill(options: argparse.Namespace, name: str, contender: Contender) -> Cell |
         )
         try:
             cell = ROWS[name].run(scene)
+        except UnavailableError as error:
+            cell = str(error)
         except Exception as error:
-            cell = Cell(0)
-            cell.misses.append(f"the scenario failed: {error!r}")
+            cell = Cell(0, misses=[f"the scenario failed: {error!r}"])
     took = time.monotonic() - start
     print(
         f"{name}, {contender.name} ({took:.1f} s): {cell}", file=sys.stderr, flush=True

@@ -16,12 +16,13 @@ from decimal import Context, Decimal
 from itertools import islice
 from pathlib import Path
 
+from brokers import UnavailableError
+
 DATA = Path(
     os.environ.get("BIZLOG_TEST_DATA")
     or Path(__file__).resolve().parents[3]
     / "shared/data/online-retail-2010-12_2011-08.csv.gz"
 )
-NO_DATA = "the real invoice lines are not beside the project"
 
 EXACT = Context(prec=80)
 
@@ -47,6 +48,18 @@ class Expected:
     def events(self) -> int:
         """One for each line, and one for each sale."""
         return len(self.lines) + self.sales
+
+
+def data_file() -> Path:
+    """
+    Find the file.
+
+    Raises:
+        UnavailableError: It is not there.
+    """
+    if not DATA.is_file():
+        raise UnavailableError("the real invoice lines are not beside the project")
+    return DATA
 
 
 def read_plainly(path: Path, most: int) -> Expected:

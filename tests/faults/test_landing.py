@@ -57,7 +57,7 @@ def retail(beside: Callable[[str], ModuleType]) -> ModuleType:
     """Skip what there are no lines or no packages for."""
     found = beside("retail")
     if not found.DATA.is_file():
-        pytest.skip(found.NO_DATA)
+        pytest.skip("the real invoice lines are not beside the project")
     pytest.importorskip("proton", reason="the extra loopback is not installed")
     pytest.importorskip("azure.eventhub", reason="the extra eventhub is not installed")
     pytest.importorskip("confluent_kafka", reason="confluent-kafka has no wheel here")
