@@ -9,9 +9,11 @@ each of these would be noticed.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 from types import ModuleType
@@ -23,11 +25,19 @@ MATRIX = Path(__file__).with_name("matrix.py")
 
 SINKS = {"eventhub": "EventHubSink", "kafka": "KafkaSink"}
 
-# A sink that drops, doubles, swaps and forges in its first call of some size.
+# A sink that drops, doubles, swaps and forges in its first call of some size; and a
+# journal that nobody finds again.
 CHEAT = """
+import os
 from msgspec.structs import replace
 from bizlog_handlers.{module} import {sink} as Sink
-from contenders.bizlog_{module} import make
+from contenders.bizlog_{module} import make as honest
+
+def make(url, folder, journal=None, **options):
+    if journal:
+        os.makedirs(journal, exist_ok=True)
+        options["journal"] = f"{{journal}}-{{os.getpid()}}"
+    return honest(url, folder, **options)
 
 deliver = Sink.deliver
 done = []
@@ -84,19 +94,31 @@ def test_all_that_was_emitted_lands(
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.timeout(120)
-def test_sinks_that_cheat_are_noticed(retail: ModuleType, tmp_path: Path) -> None:
-    """One event lost, one doubled, one forged and two of a key swapped fail the run."""
+def cheated(folder: Path, row: str, *modules: str) -> list[dict[str, Any]]:
+    """Send lines through sinks that cheat; the cells, all of which must be misses."""
     columns: list[str] = []
-    for module, sink in SINKS.items():
-        cheat = tmp_path / f"{module}.py"
-        cheat.write_text(CHEAT.format(module=module, sink=sink))
+    for module in modules:
+        cheat = folder / f"{module}.py"
+        cheat.write_text(CHEAT.format(module=module, sink=SINKS[module]))
         columns.append(f"{module}={cheat}")
-    answer = tmp_path / "answer.json"
-    done = run("--only", "land", "--contender", ",".join(columns), "--json", answer)
+    answer = folder / f"{row}.json"
+    done = run("--only", row, "--contender", ",".join(columns), "--json", answer)
+    cells: list[dict[str, Any]] = json.loads(answer.read_text())["cells"]
     assert done.returncode == 1, done.stdout + done.stderr
-    cells = json.loads(answer.read_text())["cells"]
-    assert [cell["contender"] for cell in cells] == [*SINKS]
+    assert [cell["contender"] for cell in cells] == [*modules]
+    return cells
+
+
+@pytest.mark.timeout(120)
+def test_cheats_are_noticed(retail: ModuleType, tmp_path: Path) -> None:
+    """
+    One event lost, one doubled, one forged and two of a key swapped fail the run.
+
+    So does a journal that no process takes over.
+    """
+    with ThreadPoolExecutor() as pool:
+        killed = pool.submit(cheated, tmp_path, "land-sigkill", "kafka")
+        cells = cheated(tmp_path, "land", *SINKS)
     for cell in cells:
         assert (cell["delivered"], cell["doubled"]) == (cell["emitted"] - 1, 1)
         said = "\n".join(cell["misses"])
@@ -106,6 +128,10 @@ def test_sinks_that_cheat_are_noticed(retail: ModuleType, tmp_path: Path) -> Non
         assert "1 are missing" in said
         assert "1 batches came again, not 0 to 0" in said
         assert "bizlog gaps: missing [[1, 1]]" in said
+    [cell] = killed.result()
+    said = "\n".join(cell["misses"])
+    assert re.search(r"of 800 lines \d\d+ are missing", said), said
+    assert "totals of the lines differ" in said
 
 
 # What a judgement looks at, in small: two invoices of a customer each.
