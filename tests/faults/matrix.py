@@ -126,6 +126,8 @@ ROWS: dict[str, Row] = {
     "deleted": Row(ours.deleted, "journal"),
     "clock": Row(ours.clock, "bizlog"),
     "land": Row(landing.land, "sinks"),
+    "land-told": Row(landing.told, "sinks"),
+    "land-silent": Row(landing.silent, "eventhub"),
     "land-packed": Row(landing.packed, "eventhub"),
     "land-busy": Row(landing.busy, "sinks"),
     "land-refused": Row(landing.refused, "sinks"),

@@ -20,24 +20,30 @@ from bizlog.cli.invoices import InvoiceFile, Line
 
 Job = dict[str, Any]
 
-PORTION = 100  # lines between two checkpoints
+PORTION = 100  # lines between two checkpoints, about
 
 
 def emit(contender: Any, job: Job, report: Report) -> None:
-    """Emit the lines in so many portions, each when standard input says so; flush."""
+    """
+    Emit the lines in so many portions, each when standard input says so; flush.
+
+    With `settle` each portion is flushed.
+    """
     lines = _lines_of(job)
     replay = contender.replay()
     report.add(emitting=time.monotonic())
-    for number, portion in enumerate(cut(lines, -(-len(lines) // job["portions"]))):
+    for number, portion in enumerate(cut(lines, job["portions"])):
         sys.stdin.readline()
         replay.play(portion)
+        if job["settle"]:
+            contender.flush(job["timeout"])
         report.add(**{f"portion {number}": True})
     _finish(contender, job, report, replay.events)
 
 
 def checkpoints(contender: Any, job: Job, report: Report) -> None:
     """Emit the lines from portion `first` on; each is confirmed by the journal."""
-    portions = [*cut(_lines_of(job), PORTION)]
+    portions = [*cut(_lines_of(job), job["lines"] // PORTION)]
     replay = contender.replay()
     _resume(replay, portions[: job["first"]])
     report.add(accepted=job["first"])
@@ -66,7 +72,7 @@ def names_of_portions(path: Path, lines: int) -> list[set[tuple[Any, ...]]]:
     """Name the lines of each portion that has a checkpoint, as judgements do."""
     numbers: Counter[str] = Counter()
     names: list[set[tuple[Any, ...]]] = []
-    for portion in cut(_read(path, lines), PORTION):
+    for portion in cut(_read(path, lines), lines // PORTION):
         names.append(set())
         for line in portion:
             numbers[line.invoice] += 1
@@ -74,16 +80,12 @@ def names_of_portions(path: Path, lines: int) -> list[set[tuple[Any, ...]]]:
     return names
 
 
-def cut(lines: Iterable[Line], size: int) -> Iterator[list[Line]]:
-    """Cut lines into portions of at least so many, never within a sale."""
-    portion: list[Line] = []
-    for _, sale in groupby(lines, _sale_of):
-        portion += sale
-        if len(portion) >= size:
-            yield portion
-            portion = []
-    if portion:
-        yield portion
+def cut(lines: Iterable[Line], portions: int) -> Iterator[list[Line]]:
+    """Cut lines into so many portions, never within a sale."""
+    sales = [[*sale] for _, sale in groupby(lines, _sale_of)]
+    for number in range(portions):
+        start, end = (len(sales) * n // portions for n in (number, number + 1))
+        yield [line for sale in sales[start:end] for line in sale]
 
 
 def _sale_of(line: Line) -> tuple[Any, ...]:

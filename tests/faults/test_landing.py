@@ -98,7 +98,7 @@ def cheated(folder: Path, row: str, *modules: str) -> list[dict[str, Any]]:
     """Send lines through sinks that cheat; the cells, all of which must be misses."""
     columns: list[str] = []
     for module in modules:
-        cheat = folder / f"{module}.py"
+        cheat = folder / f"{row}-{module}.py"
         cheat.write_text(CHEAT.format(module=module, sink=SINKS[module]))
         columns.append(f"{module}={cheat}")
     answer = folder / f"{row}.json"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, TypeAlias
 
@@ -29,20 +29,20 @@ Go: TypeAlias = Callable[[], None]
 Trouble: TypeAlias = Callable[[Any, Go], None]
 """What befalls a place while a portion is emitted; calls `Go` at its moment."""
 
-PORTIONS = 4
 END_SECONDS = 300.0
 
-# How many batches come again for each portion.
-NEVER, ONCE = range(1), range(1, 2)
+NEVER = range(1)
+"""That no batch comes again."""
 
 
 def go_through(
     scene: Scene,
     place: Place,
-    trouble: Trouble,
+    troubles: Sequence[Trouble],
     *,
     lines: int,
     sink: dict[str, Any] | None = None,
+    settle: bool = False,
     runs: range = NEVER,
 ) -> Cell:
     """
@@ -51,18 +51,18 @@ def go_through(
     Args:
         scene: The stage.
         place: Where they go.
-        trouble: What befalls it at each portion.
-        lines: How many.
+        troubles: What befalls it, portion by portion.
+        lines: How many there are in all portions together.
         sink: Options of the sink.
-        runs: How many batches come again, for each portion.
+        settle: Whether one trouble is over before the next one comes.
+        runs: How many batches come again.
 
     Raises:
         UnavailableError: There are no lines here, or no server.
     """
-    portions = 1 if scene.quick else PORTIONS
-    job = _job(scene, lines, sink) | {"act": "shopping:emit", "portions": portions}
+    job = _job(scene, lines, sink) | {"act": "shopping:emit", "settle": settle}
     with place:
-        outcome = _emit(scene, place, trouble, job)
+        outcome = _emit(scene, place, troubles, job)
         _tell(scene, f"reading back {outcome.report.get('emitted', 0):,} events")
         judgement = _judgement(scene, place, lines)
     cell = Cell(outcome.report.get("emitted", 0))
@@ -71,19 +71,24 @@ def go_through(
     cell.expect(cell.emitted == due, f"emitted {cell.emitted} events, not {due}")
     names = len(judgement.again)
     cell.expect(not names, f"{names} lines or orders under several ids")
-    _judge_runs(cell, judgement, portions * runs.start, portions * (runs.stop - 1))
+    _judge_runs(cell, judgement, runs)
     report = outcome.report
     cell.seconds = report.get("ended", 0.0) - report.get("emitting", 0.0)
     return cell
 
 
-def _emit(scene: Scene, place: Place, trouble: Trouble, job: dict[str, Any]) -> Outcome:
-    with Child(job | {"url": place.url}, scene.folder) as child:
+def _emit(
+    scene: Scene, place: Place, troubles: Sequence[Trouble], job: dict[str, Any]
+) -> Outcome:
+    portions = len(troubles)
+    job |= {"url": place.url, "portions": portions}
+    with Child(job, scene.folder) as child:
+        child.wait_for("emitting", END_SECONDS)
         with suppress(BrokenPipeError):  # it died: its outcome says so
-            for number in range(job["portions"]):
+            for number, trouble in enumerate(troubles):
                 trouble(place, lambda: child.tell("go"))
                 child.wait_for(f"portion {number}", END_SECONDS)
-                _tell(scene, f"emitted {number + 1} of {job['portions']} portions")
+                _tell(scene, f"emitted {number + 1} of {portions} portions")
         return child.finish(END_SECONDS)
 
 
@@ -112,7 +117,7 @@ def live_through(scene: Scene, place: Place, *, lines: int, kills: int) -> Cell:
     _judge(scene, cell, judgement, outcome)
     cell.delivered = len(judgement.named)
     _judge_lives(cell, judgement, names, behind)
-    _judge_runs(cell, judgement, 0, kills * place.partitions)
+    _judge_runs(cell, judgement, range(kills * place.partitions + 1))
     return cell
 
 
@@ -189,13 +194,13 @@ def _judge(scene: Scene, cell: Cell, judgement: Judgement, outcome: Outcome) -> 
         cell.expect(closed, f"the ledger of {name}: {account}")
 
 
-def _judge_runs(cell: Cell, judgement: Judgement, least: int, most: int) -> None:
+def _judge_runs(cell: Cell, judgement: Judgement, due: range) -> None:
     """Hold the cell to this: what a fault left unanswered comes again, nothing else."""
     runs = judgement.runs()
     if runs:
         cell.notes.append(f"{runs} batches again")
-    said = f"{runs} batches came again, not {least} to {most}"
-    cell.expect(least <= runs <= most, said)
+    said = f"{runs} batches came again, not {due.start} to {due.stop - 1}"
+    cell.expect(runs in due, said)
 
 
 def _judge_lives(

@@ -13,6 +13,10 @@ from bizlog.sinks import BaseSink
 # How long a full queue holds the shop back: longer than any fault lasts.
 BLOCK_SECONDS = 120.0
 
+# A sink that lags behind the fastest one by more than this loses events, whatever
+# `overflow` says, and the witness is always faster.
+LAG_EVENTS, LAG_BYTES = 1_000_000, 1024 * 1024 * 1024
+
 
 class Shop:
     """A service that turns invoice lines into events, and can say where they are."""
@@ -25,6 +29,8 @@ class Shop:
             dead_letters=str(folder / "dead-letters"),
             overflow="block",
             block_timeout=BLOCK_SECONDS,
+            queue_events=LAG_EVENTS,
+            queue_bytes=LAG_BYTES,
             **options,
         )
 
