@@ -300,7 +300,7 @@ def run(options: argparse.Namespace) -> tuple[Cells, oracle.Verdict | None]:
     shown = [each for each in work if not each[1].ours]
     with ThreadPoolExecutor(3 if options.quick else 1) as pool:
         found = [*pool.map(lambda each: fill(options, *each), judged)]
-    with ThreadPoolExecutor(8 if options.quick else 2) as pool:
+    with ThreadPoolExecutor(10 if options.quick else 2) as pool:
         found += pool.map(lambda each: fill(options, *each), landings)
     with ThreadPoolExecutor(2) as pool, ThreadPoolExecutor(1) as beside:
         verdict = beside.submit(consult, options)
