@@ -142,6 +142,7 @@ class Courier:
         todo: list[Sequence[int]] = [range(len(records))]
         while todo:
             part = todo.pop()
+            self._part_with_broken()
             found = self._send(records, part)
             suspects = [i for i, fault in found.items() if fault.final]
             refused_here = len(part) == 1 or self._is_over()
@@ -153,10 +154,14 @@ class Courier:
                     half for half in (together[middle:], together[:middle]) if half
                 ]
             faults |= found
+        self._part_with_broken()
+        return faults
+
+    def _part_with_broken(self) -> None:
+        """Close a producer that cannot go on; the next one is made where it is needed."""
         if self._is_broken:
             self.close()
             self._is_broken = False
-        return faults
 
     def _together(self, records: Sequence[Record], suspects: list[int]) -> list[int]:
         """Leave out what librdkafka refused by itself: that is certain."""

@@ -331,6 +331,8 @@ class KafkaSink(BaseSink):
             **self._options,
             "acks": "all",
             "enable.idempotence": True,
+            # Else librdkafka goes on behind what failed, and it is sent again too late.
+            "enable.gapless.guarantee": True,
             "delivery.report.only.error": True,
             "compression.type": self._compression,
             "linger.ms": self._linger * 1000,
