@@ -107,6 +107,10 @@ KAFKA_REFUSED = _fails(TOPIC_AUTHORIZATION_FAILED)
 KAFKA_STALL = _fails(REQUEST_TIMED_OUT)
 OF_TOPICS = (KAFKA_BUSY, KAFKA_REFUSED, KAFKA_STALL, _out_of_reach)
 
+# The mock takes what is under way behind a request that failed; a broker would see that
+# numbers are missing, and refuse it.
+ONE_REQUEST = {"options": {"max.in.flight.requests.per.connection": 1}}
+
 # In what time the SDK's silence is taken for a failure.
 IMPATIENT = {"send_timeout": SEND_SECONDS}
 
@@ -123,7 +127,7 @@ def land(scene: Scene) -> Cell:
 def told(scene: Scene) -> Cell:
     """20,000 lines, and one fault after the other that the server tells of."""
     if _is_kafka(scene):
-        return _land_each(scene, FailingTopic(), OF_TOPICS)
+        return _land_each(scene, FailingTopic(), OF_TOPICS, sink=ONE_REQUEST)
     return _land_each(scene, Hub(), TOLD, runs=range(1, 2))  # by STORED
 
 
@@ -150,14 +154,14 @@ def packed(scene: Scene) -> Cell:
 def busy(scene: Scene) -> Cell:
     """20,000 lines, throttled again and again."""
     if _is_kafka(scene):
-        return _land(scene, FailingTopic(), KAFKA_BUSY)
+        return _land(scene, FailingTopic(), KAFKA_BUSY, sink=ONE_REQUEST)
     return _land(scene, Hub(), BUSY)
 
 
 def refused(scene: Scene) -> Cell:
     """20,000 lines; authorisation is lost and comes back."""
     if _is_kafka(scene):
-        return _land(scene, FailingTopic(), KAFKA_REFUSED)
+        return _land(scene, FailingTopic(), KAFKA_REFUSED, sink=ONE_REQUEST)
     return _land(scene, Hub(), REFUSED)
 
 
@@ -200,7 +204,7 @@ def late(scene: Scene) -> Cell:
 def stall(scene: Scene) -> Cell:
     """20,000 lines; answers never come, nothing is stored; Kafka: requests time out."""
     if _is_kafka(scene):
-        return _land(scene, FailingTopic(), KAFKA_STALL)
+        return _land(scene, FailingTopic(), KAFKA_STALL, sink=ONE_REQUEST)
     return _land(scene, Hub(), STALL, sink=IMPATIENT, most=_slack(scene))
 
 
@@ -224,7 +228,7 @@ def outage(scene: Scene) -> Cell:
 
 def down(scene: Scene) -> Cell:
     """20,000 lines; the broker is out of reach for a moment, and knows all afterwards."""
-    return _land(scene, FailingTopic(), _out_of_reach)
+    return _land(scene, FailingTopic(), _out_of_reach, sink=ONE_REQUEST)
 
 
 def sigkill(scene: Scene) -> Cell:
