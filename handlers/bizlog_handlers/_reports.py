@@ -158,7 +158,7 @@ class Courier:
         return faults
 
     def _part_with_broken(self) -> None:
-        """Close a producer that cannot go on; the next one is made when it is needed."""
+        """Close a producer that cannot go on; another is made when it is needed."""
         if self._is_broken:
             self.close()
             self._is_broken = False
