@@ -48,7 +48,7 @@ from bizlog_handlers._brokers import (
 )
 from bizlog_handlers._headers import headers_by
 from bizlog_handlers._keys import DEFAULT_KEY, parse_key_rule
-from bizlog_handlers._reports import Courier, Fault, Halt
+from bizlog_handlers._reports import LATER_SECONDS, Courier, Fault, Halt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -336,7 +336,7 @@ class KafkaSink(BaseSink):
             "delivery.report.only.error": True,
             "compression.type": self._compression,
             "linger.ms": self._linger * 1000,
-            "message.timeout.ms": int(self._delivery_timeout * 1000),
+            "message.timeout.ms": int((self._delivery_timeout + LATER_SECONDS) * 1000),
         }
 
     def _check_options(self) -> None:

@@ -59,7 +59,7 @@ def _fails(code: int) -> Trouble:
     """Have the next requests fail, one after the other."""
 
     def trouble(topic: FailingTopic, go: Go) -> None:
-        topic.cluster.fail_produce(*[code] * 4)
+        topic.cluster.fail_produce(*[code] * 2)
         go()
 
     return trouble

@@ -389,7 +389,7 @@ def test_events_that_no_broker_takes_come_back_in_time(mock_kafka, caplog, capfd
     mock_kafka.set_down()
     began = time.monotonic()
     sink = KafkaSink(mock_kafka.servers, "events", delivery_timeout=1.0)
-    with pytest.raises(RetryableSinkError, match="MSG_TIMED_OUT") as found:
+    with pytest.raises(RetryableSinkError, match="no broker took it") as found:
         asyncio.run(deliver(sink, a_batch(5)))
     assert "127.0.0.1" in str(found.value)
     assert time.monotonic() - began < 10
