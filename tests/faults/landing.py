@@ -249,8 +249,15 @@ def _land(
     """Emit in portions with one trouble each, which has `least` to `most` batches again."""
     portions = QUICK_PORTIONS if scene.quick else PORTIONS
     runs = range(portions * least, portions * most + 1)
-    troubles = [trouble] * portions
-    return go_through(scene, place, troubles, lines=_many(scene), sink=sink, runs=runs)
+    return go_through(
+        scene,
+        place,
+        [trouble] * portions,
+        lines=_many(scene),
+        sink=sink,
+        settle=isinstance(place, FailingTopic),  # nobody tells when an error was met
+        runs=runs,
+    )
 
 
 def _slack(scene: Scene) -> int:
