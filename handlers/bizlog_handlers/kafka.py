@@ -2,10 +2,10 @@
 Events sent to Kafka, or to Azure Event Hubs by its Kafka endpoint.
 
 One event is one message: its JSON as the value, the key that the rule names, and
-headers. The producer is idempotent and waits for all replicas, so events of one key
-keep their order, and what librdkafka sends again by itself is stored once. What bizlog
-sends again, after a time-out or a crash, may be stored twice; both have the same
-`event_id`, in the event and in its header.
+headers. The producer is idempotent, waits for all replicas and sends nothing behind an
+event that failed, so events of one key keep their order, and what librdkafka sends
+again by itself is stored once. What bizlog sends again, after a time-out or a crash,
+may be stored twice; both have the same `event_id`, in the event and in its header.
 
 librdkafka works on threads of its own; a call of the sink waits for it on one of
 bizlog's worker threads, never on bizlog's loop. Its log lines go to the sink's `logger`

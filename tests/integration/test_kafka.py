@@ -344,9 +344,7 @@ def test_a_producer_that_cannot_go_on_is_made_anew(mock_kafka, read_kafka):
     topic = mock_kafka.new_topic(1)
 
     async def main():
-        sink = KafkaSink(
-            mock_kafka.servers, topic, options={"enable.gapless.guarantee": True}
-        )
+        sink = KafkaSink(mock_kafka.servers, topic)
         await sink.start()
         assert (await sink.deliver(a_batch(1))) is not None
         mock_kafka.fail_produce(TOPIC_AUTHORIZATION_FAILED)

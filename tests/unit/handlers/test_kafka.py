@@ -99,6 +99,7 @@ def test_options_pass_through_by_name(made):
     [
         ("acks", "promises"),
         ("enable.idempotence", "promises"),
+        ("enable.gapless.guarantee", "promises"),
         ("bootstrap.servers", "use bootstrap_servers"),
         ("message.timeout.ms", "use delivery_timeout"),
         ("compression.type", "use compression"),
