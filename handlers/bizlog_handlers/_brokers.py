@@ -44,6 +44,7 @@ _REFUSED = {
     "acks": _PROMISE,
     "request.required.acks": _PROMISE,
     "enable.idempotence": _PROMISE,
+    "enable.gapless.guarantee": _PROMISE,
     "delivery.report.only.error": _PROMISE,
     "transactional.id": "the sink has no transactions",
     "bootstrap.servers": "use bootstrap_servers",

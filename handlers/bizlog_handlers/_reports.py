@@ -34,8 +34,11 @@ _SLICE_SECONDS = 0.1
 # What purged events get to be reported in.
 _PURGE_SECONDS = 0.5
 
-# librdkafka gives up after `message.timeout.ms`, and looks at its watch once a second.
-_GRACE_SECONDS = 1.0
+# The time limit is kept here, for all events at once: librdkafka's own would give up
+# the older ones first, and those behind them could arrive before they are sent again.
+LATER_SECONDS = 3.0
+
+_PURGED = frozenset({-151, -152})
 
 # Errors that a message's content or size causes; a broker says them of all messages
 # that came together (https://kafka.apache.org/protocol#protocol_error_codes).
@@ -101,7 +104,7 @@ class Courier:
         self._key_of = key_of
         self._headers_of = headers_of
         self._max_message_bytes = max_message_bytes
-        self._seconds = seconds + _GRACE_SECONDS
+        self._seconds = seconds
         self._producer: Producer | None = None
         self._trouble = ""
         self._is_broken = False
@@ -142,6 +145,7 @@ class Courier:
         todo: list[Sequence[int]] = [range(len(records))]
         while todo:
             part = todo.pop()
+            self._part_with_broken()
             found = self._send(records, part)
             suspects = [i for i, fault in found.items() if fault.final]
             refused_here = len(part) == 1 or self._is_over()
@@ -153,10 +157,14 @@ class Courier:
                     half for half in (together[middle:], together[:middle]) if half
                 ]
             faults |= found
+        self._part_with_broken()
+        return faults
+
+    def _part_with_broken(self) -> None:
+        """Close a producer that cannot go on; another is made when it is needed."""
         if self._is_broken:
             self.close()
             self._is_broken = False
-        return faults
 
     def _together(self, records: Sequence[Record], suspects: list[int]) -> list[int]:
         """Leave out what librdkafka refused by itself: that is certain."""
@@ -217,6 +225,7 @@ class Courier:
         while self._flush(producer, _SLICE_SECONDS):
             if self._is_over():
                 producer.purge()
+                self._is_broken = True  # it may miss numbers that a broker waits for
                 return not self._flush(producer, _PURGE_SECONDS)
         return True
 
@@ -252,6 +261,8 @@ class Courier:
         if code == TOO_LARGE:
             return Fault(self._tell_size(len(record.data)), final=True)
         reason = f"{error.name()}: {error.str()}"
+        if code in _PURGED:
+            reason = "no broker took it in time"
         if code < 0 and self._trouble:
             reason = f"{reason} ({self._trouble})"
         return Fault(reason, final=code in _OF_CONTENT)

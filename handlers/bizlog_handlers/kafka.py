@@ -2,10 +2,10 @@
 Events sent to Kafka, or to Azure Event Hubs by its Kafka endpoint.
 
 One event is one message: its JSON as the value, the key that the rule names, and
-headers. The producer is idempotent and waits for all replicas, so events of one key
-keep their order, and what librdkafka sends again by itself is stored once. What bizlog
-sends again, after a time-out or a crash, may be stored twice; both have the same
-`event_id`, in the event and in its header.
+headers. The producer is idempotent, waits for all replicas and sends nothing behind an
+event that failed, so events of one key keep their order, and what librdkafka sends
+again by itself is stored once. What bizlog sends again, after a time-out or a crash,
+may be stored twice; both have the same `event_id`, in the event and in its header.
 
 librdkafka works on threads of its own; a call of the sink waits for it on one of
 bizlog's worker threads, never on bizlog's loop. Its log lines go to the sink's `logger`
@@ -48,7 +48,7 @@ from bizlog_handlers._brokers import (
 )
 from bizlog_handlers._headers import headers_by
 from bizlog_handlers._keys import DEFAULT_KEY, parse_key_rule
-from bizlog_handlers._reports import Courier, Fault, Halt
+from bizlog_handlers._reports import LATER_SECONDS, Courier, Fault, Halt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -376,10 +376,12 @@ class KafkaSink(BaseSink):
             **self._options,
             "acks": "all",
             "enable.idempotence": True,
+            # Else librdkafka goes on behind what failed, and it is sent again too late.
+            "enable.gapless.guarantee": True,
             "delivery.report.only.error": True,
             "compression.type": self._compression,
             "linger.ms": self._linger * 1000,
-            "message.timeout.ms": int(self._delivery_timeout * 1000),
+            "message.timeout.ms": int((self._delivery_timeout + LATER_SECONDS) * 1000),
         }
 
     def _check_options(self) -> None:

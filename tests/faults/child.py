@@ -2,7 +2,8 @@
 One contender in a process of its own, doing what the job on the command line says.
 
 A job is a JSON object: `contender` (file), `url`, `folder`, `options` (settings for
-bizlog), `act` (a function of this module or of `acts.py`), and what the act needs.
+bizlog), `act` (a function of this module, of `acts.py`, or `MODULE:FUNCTION`), and what
+the act needs.
 Numbers of events begin at `first`. What the parent wants to know goes into
 `report.json` and `marks` below the folder's parent, which is the current folder.
 """
@@ -140,8 +141,8 @@ def act_of(name: str) -> Callable[[Any, Job, Report], None]:
     """Find an act; some want clocks that jump and disks that fail."""
     if name == "emit":
         return emit
-    import acts  # noqa: PLC0415  # more imports than most children need
-
+    module, _, name = name.rpartition(":")
+    acts = importlib.import_module(module or "acts")  # more than most children need
     if name in {"clock", "disk"}:
         acts.replace_clocks_and_disks()
     found: Callable[[Any, Job, Report], None] = getattr(acts, name)

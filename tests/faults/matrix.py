@@ -6,6 +6,9 @@ loopback HTTP sink (`server.py`), real signals. Every contender runs with its de
 bizlog's cells come first, one after the other, since they are judged; then those of the
 peers, two at a time. Meanwhile the oracle puts bizlog through random faults.
 
+Then the landings: real invoice lines through bizlog's Event Hubs and Kafka sinks, into
+loopback servers and back out, in a table of their own. `landing.py` describes them.
+
 A cell reads `delivered/emitted`, then what came twice, what is kept in dead letters, and
 the seconds from the last emit to the end of the process.
 """
@@ -25,9 +28,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
+import landing
 import oracle
 import ours
 import rows
+from brokers import UnavailableError
 from cell import Cell
 from layout import Cells, misses, render
 from scene import Contender, Scene
@@ -51,6 +56,10 @@ CONTENDERS = (
         "opentelemetry-exporter-otlp-proto-http",
     ),
     Contender("sentry", "sentry_logs.py", "sentry-sdk"),
+    Contender(
+        "eventhub", "bizlog_eventhub.py", "azure-eventhub", ours=True, lands=True
+    ),
+    Contender("kafka", "bizlog_kafka.py", "confluent-kafka", ours=True, lands=True),
 )
 
 # A peer that is not installed fails the run, unless its reason stands here by its name.
@@ -63,7 +72,8 @@ class Row(NamedTuple):
 
     Attributes:
         run: Puts a contender through it.
-        who: `all`, `bizlog` (both), or `journal` (the one with a journal).
+        who: `all` that have the HTTP sink, `bizlog` (both), or `journal` (the one with
+            a journal); `sinks` (both that land), or `eventhub` or `kafka` alone.
     """
 
     run: Callable[[Scene], Cell]
@@ -76,11 +86,20 @@ class Row(NamedTuple):
 
     def takes(self, contender: Contender) -> bool:
         """Whether a contender is put through it."""
+        if self.lands or contender.lands:
+            return (
+                self.lands and contender.lands and self.who in {"sinks", contender.name}
+            )
         return {
             "all": True,
             "bizlog": contender.ours,
             "journal": contender.journal,
         }[self.who]
+
+    @property
+    def lands(self) -> bool:
+        """Whether it is a landing."""
+        return self.who in {"sinks", "eventhub", "kafka"}
 
 
 ROWS: dict[str, Row] = {
@@ -106,16 +125,35 @@ ROWS: dict[str, Row] = {
     "eio": Row(ours.eio, "journal"),
     "deleted": Row(ours.deleted, "journal"),
     "clock": Row(ours.clock, "bizlog"),
+    "land": Row(landing.land, "sinks"),
+    "land-told": Row(landing.told, "sinks"),
+    "land-silent": Row(landing.silent, "eventhub"),
+    "land-packed": Row(landing.packed, "eventhub"),
+    "land-busy": Row(landing.busy, "sinks"),
+    "land-refused": Row(landing.refused, "sinks"),
+    "land-release": Row(landing.release, "eventhub"),
+    "land-modify": Row(landing.modify, "eventhub"),
+    "land-detach": Row(landing.detach, "eventhub"),
+    "land-close": Row(landing.close, "eventhub"),
+    "land-drop": Row(landing.drop, "eventhub"),
+    "land-stored": Row(landing.stored, "eventhub"),
+    "land-late": Row(landing.late, "eventhub"),
+    "land-stall": Row(landing.stall, "sinks"),
+    "land-delay": Row(landing.delay, "eventhub"),
+    "land-outage": Row(landing.outage, "sinks"),
+    "land-down": Row(landing.down, "kafka"),
+    "land-sigkill": Row(landing.sigkill, "sinks"),
 }
 ORACLE = "oracle"
 
 EPILOG = """\
 examples:
-  python matrix.py                                 everything (about 15 minutes)
+  python matrix.py                                 everything (about 25 minutes)
   python matrix.py --quick                         less of everything, a short oracle
   python matrix.py --only sigkill,hang             two rows
   python matrix.py --contender bizlog-journal      one column
   python matrix.py --only oracle --seed 7          the oracle, as it ran with that seed
+  python matrix.py --contender eventhub,kafka      the landings
 
 exit status: 0 bizlog met all its targets; 1 it missed one, or a peer is not installed;
 2 the command line was wrong. What a peer loses fails nothing.
@@ -129,12 +167,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for line in missing:
         print(line, file=sys.stderr)
     cells, verdict = run(options)
-    table = [name for name in options.rows if name != ORACLE]
-    names = [contender.name for contender in options.contenders]
-    lines: list[str] = []
-    if table and names:
-        print(render({name: ROWS[name].about for name in table}, names, cells))
-        lines = misses(cells)
+    for lands in (False, True):
+        draw(options, cells, lands=lands)
+    lines = misses(cells)
     if verdict:
         print(f"\n{verdict}")
         lines += [f"MISS  oracle: {fault}" for fault in verdict.faults]
@@ -142,6 +177,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         options.json.write_text(as_json(options, cells, lines))
     return 1 if lines or missing else 0
+
+
+def draw(options: argparse.Namespace, cells: Cells, *, lands: bool) -> None:
+    """Print the table of the landings, or that of all else, if anything is in it."""
+    names = [each.name for each in options.contenders if each.lands is lands]
+    rows = {
+        name: ROWS[name].about
+        for name in options.rows
+        if name != ORACLE and ROWS[name].lands is lands
+    }
+    if names and any((row, name) in cells for row in rows for name in names):
+        print(render(rows, names, cells))
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -238,7 +285,8 @@ def run(options: argparse.Namespace) -> tuple[Cells, oracle.Verdict | None]:
     """
     Fill the matrix: bizlog's cells, then the peers' with the oracle beside them.
 
-    bizlog is alone on the machine, unless all is in short: its seconds are judged.
+    bizlog is alone on the machine, unless all is in short: its seconds are judged. Those
+    of landings are not, and most of them are spent waiting.
     """
     work = [
         (name, contender)
@@ -247,14 +295,17 @@ def run(options: argparse.Namespace) -> tuple[Cells, oracle.Verdict | None]:
         for contender in options.contenders
         if ROWS[name].takes(contender)
     ]
-    judged = [each for each in work if each[1].ours]
+    judged = [each for each in work if each[1].ours and not each[1].lands]
+    landings = [each for each in work if each[1].lands]
     shown = [each for each in work if not each[1].ours]
     with ThreadPoolExecutor(3 if options.quick else 1) as pool:
         found = [*pool.map(lambda each: fill(options, *each), judged)]
+    with ThreadPoolExecutor(10 if options.quick else 2) as pool:
+        found += pool.map(lambda each: fill(options, *each), landings)
     with ThreadPoolExecutor(2) as pool, ThreadPoolExecutor(1) as beside:
         verdict = beside.submit(consult, options)
         found += pool.map(lambda each: fill(options, *each), shown)
-    results = dict(zip(map(_key, [*judged, *shown]), found, strict=True))
+    results = dict(zip(map(_key, [*judged, *landings, *shown]), found, strict=True))
     return {key: results[key] for key in map(_key, work)}, verdict.result()
 
 
@@ -273,7 +324,8 @@ def _key(each: tuple[str, Contender]) -> tuple[str, str]:
 
 
 def fill(options: argparse.Namespace, name: str, contender: Contender) -> Cell | str:
-    """Fill one cell; for a peer that cannot be run, say why."""
+    """Fill one cell; for a peer or a row that cannot be run, say why."""
+    cell: Cell | str
     if not contender.ours and (why := EXCUSED.get(contender.name)):
         return why
     start = time.monotonic()
@@ -285,9 +337,10 @@ def fill(options: argparse.Namespace, name: str, contender: Contender) -> Cell |
         )
         try:
             cell = ROWS[name].run(scene)
+        except UnavailableError as error:
+            cell = str(error)
         except Exception as error:
-            cell = Cell(0)
-            cell.misses.append(f"the scenario failed: {error!r}")
+            cell = Cell(0, misses=[f"the scenario failed: {error!r}"])
     took = time.monotonic() - start
     print(
         f"{name}, {contender.name} ({took:.1f} s): {cell}", file=sys.stderr, flush=True

@@ -87,6 +87,14 @@ class Child:
             time.sleep(0.005)
         return fact in self.report
 
+    def wait_for_figure(self, fact: str, least: int, timeout: float) -> None:
+        """Wait until a figure that it reports has grown so far, or it has ended."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline and self.alive():
+            if self.report.get(fact, 0) >= least:
+                return
+            time.sleep(0.005)
+
     def memory(self, figure: str = "VmRSS") -> int:
         """Read a figure of its memory in bytes; 0 where the system has none."""
         try:

@@ -35,6 +35,7 @@ class Contender:
         distribution: What to install for it.
         ours: Whether it is bizlog, which is judged.
         journal: Whether it has a journal.
+        lands: Whether it is a sink that real invoice lines are sent through.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Contender:
     distribution: str
     ours: bool = False
     journal: bool = False
+    lands: bool = False
 
     @property
     def path(self) -> Path:

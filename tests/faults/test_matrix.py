@@ -67,8 +67,9 @@ def test_bizlog_holds(rows: str) -> None:
 
 
 def test_every_row_is_tried(beside: Callable[[str], ModuleType]) -> None:
-    """No row of the matrix is left out of the tests above."""
-    assert sorted(",".join(GROUPS).split(",")) == sorted(beside("matrix").ROWS)
+    """No row is left out of the tests above; test_landing.py tries the landings."""
+    rows = [name for name, row in beside("matrix").ROWS.items() if not row.lands]
+    assert sorted(",".join(GROUPS).split(",")) == sorted(rows)
 
 
 def double(tmp_path: Path, emit: str) -> dict[str, Any]:

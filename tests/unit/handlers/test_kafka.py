@@ -78,7 +78,7 @@ def test_the_promises_are_librdkafkas_settings(made):
         "security.protocol": "PLAINTEXT",
         "enable.idempotence": True,
         "acks": "all",
-        "message.timeout.ms": 3000,
+        "message.timeout.ms": 6000,  # later than `delivery_timeout`
         "compression.type": "lz4",
         "linger.ms": 5.0,
         "partitioner": "murmur2_random",
@@ -99,6 +99,7 @@ def test_options_pass_through_by_name(made):
     [
         ("acks", "promises"),
         ("enable.idempotence", "promises"),
+        ("enable.gapless.guarantee", "promises"),
         ("bootstrap.servers", "use bootstrap_servers"),
         ("message.timeout.ms", "use delivery_timeout"),
         ("compression.type", "use compression"),
