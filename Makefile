@@ -18,6 +18,16 @@ define venv
 @touch $@
 endef
 
+# $(call servers,CONSTRAINTS): what tests of Event Hubs and Kafka talk to.
+define servers
+@$(@D)/bin/python -m pip install --quiet --quiet --disable-pip-version-check \
+	--editable '.[servers]' $(1) || { echo "$(NO_SERVERS)" >&2; \
+	test -z "$$CI" || { rm -f $@; exit 1; }; }
+endef
+
+NO_SERVERS = the tests of Event Hubs and Kafka will skip: python-qpid-proton is built from \
+	source, which needs a C compiler and the headers of Python and OpenSSL \
+	(Debian, Ubuntu: apt-get install build-essential python3-dev libssl-dev), then make clean
 NO_PYTHON = bizlog needs Python 3.11 or newer with venv and pip: \
 	install one (Debian, Ubuntu: apt-get install python3-venv; macOS: brew install python), \
 	or name yours: make PYTHON=/path/to/python3
@@ -83,15 +93,18 @@ python-3.%:
 
 .venv/.dev: .venv/.runtime constraints-dev.txt
 	$(call venv,$(PYTHON),$(NO_PYTHON),--editable '.[dev]' --constraint constraints-dev.txt)
+	$(call servers,--constraint constraints-dev.txt)
 
 .venv-3.%/.test: pyproject.toml constraints-dev.txt
 	$(call venv,$(call find,3.$*),$(NO_VERSION),--editable '.[test]' \
 		--constraint constraints-dev.txt)
+	$(call servers,--constraint constraints-dev.txt)
 
 # 3.11 because the lowest versions have no wheels for later ones.
 .venv-lowest/.test: pyproject.toml constraints-dev.txt constraints-lowest.txt
 	$(call venv,$(call find,3.11),$(subst 3.$*,3.11,$(NO_VERSION)),--editable '.[test]' \
 		--constraint constraints-dev.txt --constraint constraints-lowest.txt)
+	$(call servers,--constraint constraints-dev.txt --constraint constraints-lowest.txt)
 
 .venv-bench/.bench: pyproject.toml tests/bench/requirements.txt
 	$(call venv,$(PYTHON),$(NO_PYTHON),--editable . --requirement tests/bench/requirements.txt)

@@ -25,7 +25,7 @@ REQUIREMENT = re.compile(r"([\w.-]+)(?:\[[\w,]+\])?(?:>=([\w.]+))?")
 
 
 # Extras that no sink needs: their sum, a server for developing, and our own tools.
-NO_SINKS = {"all", "loopback", "test", "dev"}
+NO_SINKS = {"all", "loopback", "servers", "test", "dev"}
 
 
 def tracked_files():
