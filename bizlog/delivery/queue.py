@@ -4,7 +4,8 @@ The front queue: where the caller's thread hands a record over and goes on.
 Bounded in events and bytes. `offer` is O(1) and never raises; no lock, condition or
 queue.Queue stands behind it, because those hang under signals and after a fork. What a
 caller feels at most is the pause of the `block` policy, or 50 µs every 1,024 events
-while more than a quarter of the queue is full, 1 ms every 512 while more than half is.
+while more than a quarter of the queue is full, 1 ms every 512 while more than half is,
+5 ms while more than three quarters are.
 Without that hand-over of the GIL a caller that saturates a core starves the pump, most
 of all one that is refused anyway (docs/decisions/0011 has the figures). One call in 512
 keeps the pauses out of the 99th percentile.
@@ -32,6 +33,7 @@ _YIELD_EVENTS = 1_024
 _YIELD_SECONDS = 0.000_05
 _LONG_YIELD_EVENTS = 512
 _LONG_YIELD_SECONDS = 0.001  # time for the pump to get a whole run done
+_LAST_YIELD_SECONDS = 0.005  # the machine is busy with other things as well
 
 
 class Mark(Protocol):
@@ -171,12 +173,14 @@ class FrontQueue:
         self._since_yield += 1
         if self._since_yield < _LONG_YIELD_EVENTS or self._on_pump_thread():
             return
-        if len(self._records) > self._half:
-            self._since_yield = 0
-            self._sleep(_LONG_YIELD_SECONDS)
-        elif self._since_yield >= _YIELD_EVENTS:
-            self._since_yield = 0
-            self._sleep(_YIELD_SECONDS)
+        waiting = len(self._records)
+        if waiting <= self._half and self._since_yield < _YIELD_EVENTS:
+            return
+        self._since_yield = 0
+        if waiting > self._half + self._crowded:
+            self._sleep(_LAST_YIELD_SECONDS)
+        else:
+            self._sleep(_LONG_YIELD_SECONDS if waiting > self._half else _YIELD_SECONDS)
 
     def _on_pump_thread(self) -> bool:
         return threading.get_ident() == self.pump_thread

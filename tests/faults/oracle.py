@@ -270,7 +270,7 @@ class Trial:
         self._child.wait_for("flushed", 90 * patience)
         self._account(self._child.report)
         accepted = self._accepted()
-        self._sink.wait_for(lambda: not self._missing(accepted), 15 * patience)
+        self._sink.wait_for(lambda: not self._lost(accepted), 15 * patience)
         self._child.release()
         outcome = self._child.finish(30 * patience)
         self._verdict.expect(
@@ -297,14 +297,17 @@ class Trial:
         missing = accepted.keys() - self._sink.stored.keys()
         return missing - self._scene.letters().keys() if missing else missing
 
+    def _lost(self, accepted: dict[int, float]) -> set[int]:
+        missing = self._missing(accepted)
+        return {n for n in missing if not self._forgives(n, accepted[n])}
+
     def _forgives(self, n: int, at: float) -> bool:
         """Whether an event went into a folder that was deleted."""
         unnoticed = any(start <= at <= end for start, end in self._unnoticed)
         return unnoticed or n in self._forgiven
 
     def _conserve(self, accepted: dict[int, float]) -> None:
-        missing = self._missing(accepted)
-        missing = {n for n in missing if not self._forgives(n, accepted[n])}
+        missing = self._lost(accepted)
         emitted = self._emitted()
         foreign = self._sink.stored.keys() - emitted.keys() - {FRESH}
         expect, sink = self._verdict.expect, self._sink

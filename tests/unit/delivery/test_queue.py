@@ -395,7 +395,7 @@ def test_a_dropped_event_wakes_nobody(make_records):
 
 
 def test_a_busy_caller_gives_way_the_longer_the_fuller_it_is(make_records):
-    """50 µs every 1,024 events above a quarter, 1 ms every 512 above half."""
+    """Above a quarter 50 µs every 1,024 events; 1 ms, then 5 ms every 512 above half."""
     slept = []
     queue = make_queue(max_events=8_000, sleep=slept.append)
 
@@ -411,6 +411,10 @@ def test_a_busy_caller_gives_way_the_longer_the_fuller_it_is(make_records):
         queue.offer(record)
     assert slept == [0.000_05, 0.001, 0.001]
 
+    for record in make_records(512 * 3):
+        queue.offer(record)
+    assert slept == [0.000_05, 0.001, 0.001, 0.001, 0.001, 0.005]
+
 
 def test_a_caller_that_is_refused_yields_as_well(make_records):
     """Who floods a full queue leaves the pump the time to empty it."""
@@ -420,7 +424,7 @@ def test_a_caller_that_is_refused_yields_as_well(make_records):
     for record in make_records(4 + 512 * 3):
         queue.offer(record)
 
-    assert slept == [0.001] * 3
+    assert slept == [0.005] * 3
 
 
 def test_the_highest_number_that_was_offered_is_marked(make_record):
