@@ -47,6 +47,8 @@ PER_SECOND = 500
 OPTIONS: dict[str, dict[str, Any]] = {
     "amqp_key": {"metadata": "key"},
     "amqp_body": {"metadata": "none"},
+    "one": {"max_in_flight": 2},
+    "eight": {"max_in_flight": 2},
     "packed": {"pack": PACK},
     "packed_ready": {"pack": PACK},
 }
@@ -79,9 +81,9 @@ def whole(name: str, events: int, target: str) -> dict[str, Any]:
     return clock.told
 
 
-def far(events: int, target: str, partitions: int) -> dict[str, Any]:
+def far(name: str, events: int, target: str, partitions: int) -> dict[str, Any]:
     """Emit to each partition in turn; a batch has so few events for each of them."""
-    sink = sink_of("amqp", target)
+    sink = sink_of(name, target)
     sink.max_events = size = FEW * partitions
     configure(sink, batch_size=size, queue_events=events + WARM_UP)
     chosen = sessions_of_each(partitions)
@@ -103,14 +105,14 @@ def sessions_of_each(partitions: int) -> list[str]:
     return list(found.values())
 
 
-def one(_name: str, events: int, target: str) -> dict[str, Any]:
+def one(name: str, events: int, target: str) -> dict[str, Any]:
     """Send to a hub of one partition."""
-    return far(events, target, 1)
+    return far(name, events, target, 1)
 
 
-def eight(_name: str, events: int, target: str) -> dict[str, Any]:
+def eight(name: str, events: int, target: str) -> dict[str, Any]:
     """Send to a hub of eight."""
-    return far(events, target, 8)
+    return far(name, events, target, 8)
 
 
 def ready(name: str, events: int, target: str) -> dict[str, Any]:

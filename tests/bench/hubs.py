@@ -14,7 +14,8 @@ Events of 300 bytes, into servers on this machine that run in processes of their
 - kafka_raw: confluent-kafka's `produce` in a loop, values alone; kafka_keyed: with the
   key and the headers that bizlog sends. kafka, kafka_ready: as for packed.
 - one, eight: the whole of bizlog to a hub whose answers take 20 ms, 25 events a batch
-  and one batch in flight a partition: one partition, and eight of them.
+  and one batch in flight a partition: one partition, and eight of them. bizlog has
+  `max_in_flight=2` in both, so that its next batch is made up meanwhile.
 - million: memory while a million events pass. paced: from emit to stored, at 500 events
   a second with the sink's own `flush_interval`. Both run once.
 
