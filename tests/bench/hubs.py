@@ -154,6 +154,7 @@ REPORTED: tuple[Target[Passage], ...] = (
     Target(RATE, _rate, "packed_ready", "by_hand"),
     Target(RATE, _rate, "kafka_ready", "kafka_raw"),
     Target(RATE, _rate, "kafka_ready", "kafka_keyed"),
+    Target(RATE, _rate, "kafka", "kafka_keyed"),
 )
 
 
