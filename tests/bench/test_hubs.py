@@ -69,6 +69,8 @@ def test_events_reach_hub_and_kafka(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, BENCH, *arguments], capture_output=True, text=True, check=False
     )
+    if "noida-db does not listen" in done.stdout:
+        pytest.skip("noida-db, the Kafka broker of the tests, does not run here")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "pass  amqp is stored once in 1 of 1 rounds" in done.stdout
     assert "note  events/s: amqp >= 0.9 x by_hand: " in done.stdout
