@@ -13,7 +13,17 @@ import sys
 from typing import TYPE_CHECKING, cast
 
 from bizlog import __version__
-from bizlog.cli import dead_letters, demo, dev, gaps, journal, replay, status
+from bizlog.cli import (
+    dead_letters,
+    demo,
+    dev,
+    doctor,
+    gaps,
+    journal,
+    replay,
+    status,
+    tail,
+)
 from bizlog.cli.errors import CommandError
 from bizlog.exceptions import BizlogError
 
@@ -26,7 +36,7 @@ FAILED = 1
 CANNOT_START = 2
 INTERRUPTED = 130
 
-COMMANDS = (demo, status, journal, dead_letters, replay, gaps, dev)
+COMMANDS = (demo, status, journal, dead_letters, replay, gaps, tail, doctor, dev)
 
 EPILOG = """\
 new here? see events flow, then look at them:
@@ -38,6 +48,9 @@ in operation:
   bizlog dead-letters ls            what could not be delivered, and why
   bizlog replay ./bizlog-events --from 2h --sink file:./again
   bizlog gaps ./bizlog-events       which events are missing or doubled
+  bizlog tail kafka://localhost:9092/events
+  bizlog doctor eventhub://NAMESPACE.servicebus.windows.net/HUB
+                                    whether events can get there, and why not
 
 without the cloud:
   bizlog dev eventhubs              an Event Hubs on this machine

@@ -25,11 +25,11 @@ class Place(NamedTuple):
     Where an entry stands.
 
     Attributes:
-        path: The file.
+        path: The file; for what was sent, name of the partition.
         line: The line, from 1; in a journal the position, plus 1.
     """
 
-    path: Path
+    path: Path | str
     line: int
 
     def __str__(self) -> str:

@@ -17,7 +17,8 @@ import msgspec
 
 from bizlog.cli.census import Census, report_of
 from bizlog.cli.progress import Progress
-from bizlog.cli.sources import Sources, as_paths
+from bizlog.cli.sources import Sources
+from bizlog.cli.streams import add_group
 from bizlog.cli.tables import counted
 from bizlog.delivery.marks import read_mark
 
@@ -32,7 +33,8 @@ RANGES_SHOWN = 20
 DESCRIPTION = """\
 Read events and say for each producer which ones are missing, doubled or out of order.
 A FILE is a file or a folder of JSON Lines, plain, gzip or zstd, such as a file sink
-writes; give all of them at once, for an event may stand in any.
+writes; give all of them at once, for an event may stand in any. It may also be the URL
+of an event hub or a Kafka topic, which is read up to its end.
 
 A producer is one client in one process. It numbers its events from 1, in the order of
 the calls. So a number that no file holds is an event that is not there: one that was
@@ -52,6 +54,7 @@ examples:
   bizlog gaps ./bizlog-events
   bizlog gaps ./bizlog-events ./bizlog-dead-letters --json
   bizlog gaps ./bizlog-events ./journal
+  bizlog gaps kafka://localhost:9092/events --partial
   bizlog gaps ./bizlog-events/event_type=order.placed --partial
 
 exit codes: 0 nothing is missing or doubled; 1 something is, or lines could not be read;
@@ -68,19 +71,26 @@ def add_to(commands: Any) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("files", nargs="+", metavar="FILE", help="file or folder")
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE", help="file or folder, or URL of a hub"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
         "--partial",
         action="store_true",
         help="the files are a part: begin at the first number, not at 1",
     )
+    add_group(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Read everything, say what is missing, and say so by the exit code."""
-    sources = Sources(as_paths(arguments.files))
+    with Sources(arguments.files, arguments.group) as sources:
+        return _count(arguments, sources)
+
+
+def _count(arguments: argparse.Namespace, sources: Sources) -> int:
     for note in sources.notes():
         print(f"bizlog: note: {note}", file=sys.stderr)
     census = _read(sources)

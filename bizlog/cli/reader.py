@@ -42,6 +42,7 @@ class Reader:
         self._query = query
         self._selection = Selection(query)
         self._lines = lines or {}
+        sources.begin_with(query.start)
 
     def __iter__(self) -> Iterator[tuple[Record, Place]]:
         """Give the events asked for, each with its place."""

@@ -1,5 +1,5 @@
 """
-`bizlog replay`: send events that stand in files once more, to any sink.
+`bizlog replay`: send events that stand in files, hubs or topics once more, to any sink.
 
 Ids and bytes stay as they are, so a sink that knows an event recognises it. What the
 sink refuses goes to the dead letters, as in a service; the closing ledger accounts for
@@ -13,8 +13,10 @@ import asyncio
 import sys
 import time
 from collections import Counter, deque
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from bizlog.cli import resume
 from bizlog.cli.conveyor import Conveyor, stalled
@@ -24,27 +26,33 @@ from bizlog.cli.places import DEAD_LETTERS, configured_folder
 from bizlog.cli.progress import Progress
 from bizlog.cli.reader import Reader
 from bizlog.cli.selection import add_query, query_of
-from bizlog.cli.sources import Sources, as_paths
+from bizlog.cli.sources import Sources
+from bizlog.cli.streams import add_group, is_stream
 from bizlog.cli.tables import counted
 from bizlog.delivery.dead_letters import DeadLetterFolder
 from bizlog.stamps import next_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncGenerator, Generator
 
     from bizlog.cli.entries import Place
     from bizlog.cli.selection import Query
     from bizlog.sinks import Record
 
+    _Run: TypeAlias = list[tuple[Record, Place]]
+
 # Records that are handed over at once; where a replay can go on again.
 RUN_EVENTS = 500
 SAVE_SECONDS = 1.0
+LOOK_SECONDS = 0.1
 INTERRUPTED = 130
 
 DESCRIPTION = """\
 Send events once more, from files that a file sink wrote, from dead letters or from
 journals, to any sink. A SOURCE is a file or a folder; what it holds is recognised by
-its content: JSON Lines, plain or compressed with gzip or zstd.
+its content: JSON Lines, plain or compressed with gzip or zstd. Or it is the URL of an
+event hub or a Kafka topic: its partitions are read one after the other, each up to the
+end that it had when the command began.
 
 Events keep their ids and their bytes. They are sent as they stand in the sources: an
 event that stands there twice is sent twice, unless --unique is given. What the sink
@@ -62,6 +70,7 @@ examples:
   bizlog replay ./bizlog-events --sink https://collector.example/events/batch
   bizlog replay ./bizlog-events --from 3d --type 'order.*' --sink file:./orders
   bizlog replay ./bizlog-events --where 'order_total >= 100' --dry-run
+  bizlog replay eventhub://NAME.servicebus.windows.net/events --from 2h --sink file:./a
   bizlog replay old.jsonl.gz --rate 200/s --sink http://127.0.0.1:8080/events/batch
 
 exit codes: 0 every event was delivered; 1 not all of them, or lines could not be read
@@ -78,7 +87,9 @@ def add_to(commands: Any) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("sources", nargs="+", metavar="SOURCE", help="file or folder")
+    parser.add_argument(
+        "sources", nargs="+", metavar="SOURCE", help="file, folder, or URL of a hub"
+    )
     parser.add_argument("--sink", metavar="URL", help="where to, such as file:./again")
     add_query(parser)
     parser.add_argument(
@@ -104,6 +115,7 @@ def add_to(commands: Any) -> None:
         action="store_true",
         help="do not go on where an interrupted replay was",
     )
+    add_group(parser)
     parser.set_defaults(run=run)
 
 
@@ -123,14 +135,14 @@ def parse_rate(text: str) -> float:
 def run(arguments: argparse.Namespace) -> int:
     """Replay, print the ledger and say by the exit code whether all is well."""
     query = query_of(arguments)
-    sources = Sources(as_paths(arguments.sources))
-    for note in sources.notes():
-        print(f"bizlog: note: {note}", file=sys.stderr)
-    if arguments.dry_run:
-        return _dry_run(Reader(sources, query))
-    if arguments.sink is None:
-        raise CommandError("--sink is missing: name one, such as file:./again")
-    return _Replay(arguments, sources, query).run()
+    with Sources(arguments.sources, arguments.group) as sources:
+        for note in sources.notes():
+            print(f"bizlog: note: {note}", file=sys.stderr)
+        if arguments.dry_run:
+            return _dry_run(Reader(sources, query))
+        if arguments.sink is None:
+            raise CommandError("--sink is missing: name one, such as file:./again")
+        return _Replay(arguments, sources, query).run()
 
 
 def _dry_run(reader: Reader) -> int:
@@ -159,13 +171,17 @@ def _close(notes: list[str], complaints: list[str]) -> int:
     return 1 if complaints else 0
 
 
+def _absolute(source: str) -> str:
+    return source if is_stream(source) else str(Path(source).resolve())
+
+
 class _Replay:
     """One run of the command, or what is left of it."""
 
     def __init__(
         self, arguments: argparse.Namespace, sources: Sources, query: Query
     ) -> None:
-        places = [str(Path(source).resolve()) for source in arguments.sources]
+        places = [_absolute(source) for source in arguments.sources]
         asked = [arguments.start, arguments.end, query.types, query.where, query.unique]
         self._command = resume.fingerprint(sorted(places), asked, arguments.sink)
         self._path: Path = arguments.state or Path(
@@ -231,8 +247,8 @@ class _Replay:
 
     async def _send(self, progress: Progress) -> bool:
         started = time.monotonic()
-        async with self._conveyor as conveyor:
-            for run in self._runs():
+        async with self._conveyor as conveyor, aclosing(self._read()) as runs:
+            async for run in runs:
                 await conveyor.feed([record for record, _ in run])
                 self._note(run)
                 progress.update(self._fed, lambda: self._reader.sources.fraction)
@@ -243,9 +259,31 @@ class _Replay:
                     break
             return await conveyor.finish() and not conveyor.over
 
-    def _runs(self) -> Iterator[list[tuple[Record, Place]]]:
+    async def _read(self) -> AsyncGenerator[_Run]:
+        """Read on a thread: what a network keeps waiting must not hold up the sink."""
+        loop = asyncio.get_running_loop()
+        runs = self._runs()
+        # One and the same thread for all, since a journal's connection is bound to it.
+        with ThreadPoolExecutor(1) as thread:
+            try:
+                while run := await self._awaited(
+                    loop.run_in_executor(thread, next, runs, None)
+                ):
+                    yield run
+            finally:
+                self._reader.sources.stop()
+                await loop.run_in_executor(thread, runs.close)
+
+    async def _awaited(self, reading: asyncio.Future[_Run | None]) -> _Run | None:
+        while not reading.done():
+            await asyncio.wait((reading,), timeout=LOOK_SECONDS)
+            if self._conveyor.over:
+                self._reader.sources.stop()
+        return reading.result()
+
+    def _runs(self) -> Generator[_Run]:
         size = min(RUN_EVENTS, max(1, int(self._rate))) if self._rate else RUN_EVENTS
-        run: list[tuple[Record, Place]] = []
+        run: _Run = []
         for found in self._reader:
             run.append(found)
             if len(run) >= size:

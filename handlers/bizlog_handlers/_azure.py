@@ -10,6 +10,7 @@ user gives stays the user's.
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from contextlib import suppress
 from importlib import import_module
@@ -22,7 +23,9 @@ import msgspec
 from bizlog.exceptions import ConfigurationError, RetryableSinkError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+
+_HOST = re.compile(r"[A-Za-z0-9.-]+(:\d+)?")
 
 
 @runtime_checkable
@@ -42,11 +45,15 @@ class ConnectionString(msgspec.Struct, frozen=True):
         text: The whole string: secret.
         host: Host of the endpoint, with its port if it names one.
         entity: The entity (`EntityPath`) that it is for; None for a whole namespace.
+        key_name: Name of its key; None with a signature.
+        is_emulator: Whether it is for a development emulator, which has no TLS.
     """
 
     text: str
     host: str
     entity: str | None = None
+    key_name: str | None = None
+    is_emulator: bool = False
 
     def __repr__(self) -> str:
         return f"ConnectionString(host={self.host!r}, entity={self.entity!r})"
@@ -75,7 +82,13 @@ def parse_connection_string(text: str, option: str) -> ConnectionString:
             f"{option}: the connection string needs SharedAccessKeyName and "
             "SharedAccessKey, or SharedAccessSignature"
         )
-    return ConnectionString(text.strip(), host, parts.get("entitypath"))
+    return ConnectionString(
+        text.strip(),
+        host,
+        parts.get("entitypath"),
+        parts.get("sharedaccesskeyname"),
+        parts.get("usedevelopmentemulator") == "true",
+    )
 
 
 def _parts(text: str, option: str) -> dict[str, str]:
@@ -87,6 +100,20 @@ def _parts(text: str, option: str) -> dict[str, str]:
             "between them, each named once"
         )
     return parts
+
+
+def namespace_problems(namespace: str) -> Iterator[str]:
+    """Say why a namespace cannot be found by this name."""
+    if not _HOST.fullmatch(namespace) or not re.search(r"[.:]", namespace):
+        yield (
+            "option 'namespace': expected the full host name, such as "
+            f"NAME.servicebus.windows.net, got {namespace!r:.100}"
+        )
+
+
+def is_same_host(namespace: str, host: str) -> bool:
+    """Whether a namespace is the host of a connection string, which may have a port."""
+    return namespace.lower() in {host.lower(), (urlsplit(f"//{host}").hostname or "")}
 
 
 async def tls_context(ca_file: str | None) -> ssl.SSLContext:

@@ -55,6 +55,7 @@ _LATER = 1.0
 _MAX_REASON = 200
 
 _SIZE = "message-size-exceeded"
+_MISSING = "Status code: 404"  # what $cbs answers
 _OF_THE_EVENTS = frozenset(
     {"argument-error", "argument-out-of-range", "decode-error", "invalid-field"}
 )
@@ -206,7 +207,7 @@ class Link:
     def _learn(self, error: Exception) -> None:
         self._failures += 1
         cut = isinstance(error, TimeoutError)
-        refused = condition_of(error) == "unauthorized-access"
+        refused = condition_of(error) in {"unauthorized-access", "not-found"}
         if cut or refused or self._failures >= MOST_FAILURES:
             self.give_up()
 
@@ -221,7 +222,8 @@ class Link:
 def condition_of(error: Exception) -> str | None:
     """Read the condition of AMQP (`server-busy`) from what the SDK raised."""
     if isinstance(error, AuthenticationError):
-        return "unauthorized-access"  # the SDK's own word for it varies
+        # The SDK's own word for it varies; a hub that is missing is one, too.
+        return "not-found" if _MISSING in str(error) else "unauthorized-access"
     found: Any = getattr(error, "error", None)
     return found.removeprefix("link:") if isinstance(found, str) else None
 

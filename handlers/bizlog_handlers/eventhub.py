@@ -20,7 +20,7 @@ import re
 import time
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 from bizlog.exceptions import (
     ConfigurationError,
@@ -33,6 +33,8 @@ from bizlog_handlers._azure import (
     ConnectionString,
     default_credential,
     import_what_connecting_needs,
+    is_same_host,
+    namespace_problems,
     parse_connection_string,
     read_secret,
     tls_context,
@@ -46,9 +48,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from urllib.parse import SplitResult
 
-    from azure.eventhub.aio import EventHubProducerClient
+    from azure.eventhub.aio import EventHubConsumerClient, EventHubProducerClient
 
     from bizlog.sinks import Batch, Record, SendResult
+    from bizlog_handlers._checks import Check
     from bizlog_handlers._links import Layout, Links
     from bizlog_handlers._packing import Entry, Parcel
 
@@ -60,7 +63,6 @@ ENVIRONMENT = "BIZLOG_EVENTHUB_CONNECTION_STRING"
 _MIB = 1024 * 1024
 
 _HUB = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,254}[A-Za-z0-9])?")
-_HOST = re.compile(r"[A-Za-z0-9.-]+(:\d+)?")
 
 # One message holds no more than the hub's 1 MiB anyway.
 _MOST_PACKED = 10_000
@@ -193,7 +195,7 @@ class EventHubSink(BaseSink):
         if sum(each is not None for each in given) > 1:
             yield "give one of connection_string, connection_string_file and credential"
         if self._namespace is not None:
-            yield from _namespace_problems(self._namespace)
+            yield from namespace_problems(self._namespace)
         elif not self._secret and not self._secret_file:
             yield (
                 "option 'namespace': needed without a connection string, such as "
@@ -208,11 +210,10 @@ class EventHubSink(BaseSink):
                 f"option 'eventhub': is {self._hub!r}, but the connection string is "
                 f"for {secret.entity!r} (EntityPath)"
             )
-        if self._namespace is not None and not _is_same_host(
-            self._namespace, secret.host
-        ):
+        namespace = self._namespace
+        if namespace is not None and not is_same_host(namespace, secret.host):
             yield (
-                f"option 'namespace': is {self._namespace!r}, but the connection "
+                f"option 'namespace': is {namespace!r}, but the connection "
                 f"string is for {secret.host!r}"
             )
 
@@ -283,7 +284,7 @@ class EventHubSink(BaseSink):
         """
         from bizlog_handlers._links import Links  # noqa: PLC0415  # loaded by _load_sdk
 
-        self._tls = await tls_context(self._ca_file)
+        await self._trust()
         links = Links(self._connect)
         try:
             layout = await links.ask(self._send_timeout)
@@ -297,22 +298,47 @@ class EventHubSink(BaseSink):
     async def _connect(self) -> EventHubProducerClient:
         from azure.eventhub.aio import EventHubProducerClient  # noqa: PLC0415  # as above
 
-        secret = self._secret
-        if self._secret_file is not None:
-            secret = await self._read_secret(self._secret_file)
-        options = self._client_options()
+        client: EventHubProducerClient = await self._client(EventHubProducerClient)
+        return client
+
+    async def consumer(self, group: str, **options: Any) -> EventHubConsumerClient:
+        """
+        Make a client that reads the hub, as who the sink is; `stop` it afterwards, too.
+
+        Args:
+            group: The consumer group.
+            options: Further ones of the SDK's client.
+        """
+        from azure.eventhub.aio import EventHubConsumerClient  # noqa: PLC0415  # as above
+
+        await self._trust()
+        options["consumer_group"] = group
+        client: EventHubConsumerClient
+        client = await self._client(EventHubConsumerClient, **options)
+        return client
+
+    async def _client(self, kind: Any, **more: Any) -> Any:
+        secret = await self._current_secret()
+        options = self._client_options() | more
         if secret is not None:
-            return EventHubProducerClient.from_connection_string(
+            return kind.from_connection_string(
                 secret.text, eventhub_name=self._hub, **options
             )
-        return EventHubProducerClient(
+        return kind(
             fully_qualified_namespace=self._namespace or "",
             eventhub_name=self._hub,
             credential=await self._credential_object(),
             **options,
         )
 
-    async def _read_secret(self, path: str) -> ConnectionString:
+    async def _trust(self) -> ssl.SSLContext:
+        self._tls = await tls_context(self._ca_file)
+        return self._tls
+
+    async def _current_secret(self) -> ConnectionString | None:
+        path = self._secret_file
+        if path is None:
+            return self._secret
         text = await read_secret(path, "connection_string_file")
         try:
             secret = parse_connection_string(text, "option 'connection_string_file'")
@@ -357,6 +383,28 @@ class EventHubSink(BaseSink):
         credential, self._own_credential = self._own_credential, None
         if credential is not None:
             await credential.close()
+
+    def checks(self) -> Sequence[Check]:
+        """Name what must hold before events can be sent, for `bizlog doctor`."""
+        from bizlog_handlers._hub_checks import HubChecks  # noqa: PLC0415  # the SDK
+
+        checks = HubChecks(
+            hub=self._hub,
+            namespace=self._namespace,
+            custom_endpoint=self._custom_endpoint,
+            websocket=self._transport == "websocket",
+            secret=self._current_secret,
+            credential=self._credential_object,
+            trust=self._trust,
+            connect=self._connect,
+        )
+        return checks.all()
+
+    def advice(self, reason: str) -> Sequence[str]:
+        """Say what to do about a reason that `start` or `deliver` gave."""
+        from bizlog_handlers._hub_checks import advice_for  # noqa: PLC0415  # the SDK
+
+        return advice_for(reason)
 
     async def deliver(self, batch: Batch) -> SendResult:
         """
@@ -436,18 +484,6 @@ def _secret_of(
     if text is None and not file and credential is None:
         text, option = os.environ.get(ENVIRONMENT), ENVIRONMENT
     return parse_connection_string(text, option) if text else None
-
-
-def _namespace_problems(namespace: str) -> Iterator[str]:
-    if not _HOST.fullmatch(namespace) or not re.search(r"[.:]", namespace):
-        yield (
-            "option 'namespace': expected the full host name, such as "
-            f"NAME.servicebus.windows.net, got {namespace!r:.100}"
-        )
-
-
-def _is_same_host(namespace: str, host: str) -> bool:
-    return namespace.lower() in {host.lower(), (urlsplit(f"//{host}").hostname or "")}
 
 
 def _identity() -> Any:

@@ -51,12 +51,13 @@ from bizlog_handlers._keys import DEFAULT_KEY, parse_key_rule
 from bizlog_handlers._reports import Courier, Fault, Halt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from urllib.parse import SplitResult
 
-    from confluent_kafka import Producer
+    from confluent_kafka import Consumer, Producer
 
     from bizlog.sinks import Batch
+    from bizlog_handlers._checks import Check
 
 _T = TypeVar("_T")
 
@@ -251,9 +252,12 @@ class KafkaSink(BaseSink):
         self._started = True
 
     def _open(self) -> None:
+        self._read_password()
+        self._courier.open()
+
+    def _read_password(self) -> None:
         if self._password_file is not None:
             self._password = _read_password(self._password_file)
-        self._courier.open()
 
     async def stop(self) -> None:
         """End the call that is under way, and close the connections."""
@@ -261,6 +265,19 @@ class KafkaSink(BaseSink):
         self._halt.asked = True
         async with self._turn:
             await self._on_worker(self._courier.close)
+
+    def checks(self) -> Sequence[Check]:
+        """Name what must hold before events can be sent, for `bizlog doctor`."""
+        from bizlog_handlers._topic_checks import TopicChecks  # noqa: PLC0415  # seldom
+
+        checks = TopicChecks(
+            topic=self._topic,
+            access=self._access,
+            credential=self._credential,
+            new_producer=self._new_producer,
+            read_password=self._read_password,
+        )
+        return checks.all()
 
     async def deliver(self, batch: Batch) -> SendResult:
         """
@@ -298,16 +315,44 @@ class KafkaSink(BaseSink):
     def _new_producer(self, note_trouble: Callable[[Any], None]) -> Producer:
         from confluent_kafka import KafkaException, Producer  # noqa: PLC0415  # an extra
 
-        settings = {**self._settings(), **self._access.settings(self._password)}
-        settings["error_cb"] = note_trouble
-        if self._access.auth == "entra":
-            settings["oauth_cb"] = self._token_source()
+        settings = {**self._settings(), **self._access_settings(note_trouble)}
         try:
             return Producer(settings, logger=self._logger)
         except KafkaException as error:
-            raise RetryableSinkError(
-                f"librdkafka does not start: {error.args[0].str()}"
-            ) from None
+            raise _not_started(error) from None
+
+    def consumer(
+        self, note_trouble: Callable[[Any], None], **settings: Any
+    ) -> tuple[Consumer, str]:
+        """
+        Make a consumer for the brokers, as who the sink is; name its topic.
+
+        Args:
+            note_trouble: Gets what librdkafka says of brokers.
+            settings: Further ones of librdkafka, with `_` for each dot.
+
+        Raises:
+            RetryableSinkError: A file cannot be read, or librdkafka does not start.
+        """
+        from confluent_kafka import Consumer, KafkaException  # noqa: PLC0415  # an extra
+
+        self._read_password()
+        given = {name.replace("_", "."): value for name, value in settings.items()}
+        own = {"client.id": "bizlog", "log_level": 5}
+        try:
+            made = Consumer(
+                own | self._access_settings(note_trouble) | given, logger=self._logger
+            )
+        except KafkaException as error:
+            raise _not_started(error) from None
+        return made, self._topic
+
+    def _access_settings(self, note_trouble: Callable[[Any], None]) -> dict[str, Any]:
+        settings = self._access.settings(self._password)
+        settings["error_cb"] = note_trouble
+        if self._access.auth == "entra":
+            settings["oauth_cb"] = self._token_source()
+        return settings
 
     def _token_source(self) -> Callable[[str], tuple[str, float]]:
         token = token_source(self._credential, self._access.scope)
@@ -401,6 +446,10 @@ def _load_confluent_kafka() -> None:
         import_module("confluent_kafka")
     except ImportError:
         raise MissingExtraError("KafkaSink", "kafka") from None
+
+
+def _not_started(error: Any) -> RetryableSinkError:
+    return RetryableSinkError(f"librdkafka does not start: {error.args[0].str()}")
 
 
 def _silent_logger() -> logging.Logger:

@@ -135,7 +135,9 @@ def test_lowest_versions_are_the_promised_ones():
     """`make test-lowest` installs exactly the lower bounds of pyproject.toml."""
     extras = PROJECT["optional-dependencies"]
     optional = [
-        each for name in set(extras) - {"all", "test", "dev"} for each in extras[name]
+        each
+        for name in set(extras) - {"all", "servers", "test", "dev"}
+        for each in extras[name]
     ]
 
     assert pinned("constraints-lowest.txt") == lower_bounds(
@@ -146,7 +148,7 @@ def test_lowest_versions_are_the_promised_ones():
 def test_tools_are_pinned_and_dependencies_are_not():
     """CI takes the tools that were tried, and the newest of what users get."""
     extras = PROJECT["optional-dependencies"]
-    tools = lower_bounds([*extras["test"], *extras["dev"]])
+    tools = lower_bounds([*extras["test"], *extras["servers"], *extras["dev"]])
     pins = pinned("constraints-dev.txt")
 
     assert set(tools) <= set(pins)

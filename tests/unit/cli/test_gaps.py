@@ -68,6 +68,17 @@ def test_what_a_killed_process_lost_at_its_end_is_named(
     assert gaps("events", mark.path) == 1
 
 
+def test_a_journal_folder_without_anything_is_noted(
+    write_lines, make_event, own_folder, capsys
+):
+    """That is how it looks when nothing was lost: the events are judged all the same."""
+    write_lines("events/a.jsonl", make_event(1))
+    (own_folder / "journal").mkdir()
+    assert gaps("events", "journal") == 0
+    assert capsys.readouterr().err == "bizlog: note: journal holds no events\n"
+    assert gaps("journal") == 2
+
+
 @pytest.mark.parametrize(("options", "code"), [((), 1), (("--partial",), 0)])
 def test_a_process_of_which_nothing_arrived_is_named(own_folder, capsys, options, code):
     """A folder of nothing but marks is enough; a part of the files says nothing."""

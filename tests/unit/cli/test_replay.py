@@ -6,12 +6,15 @@ import _thread
 import asyncio
 import json
 import re
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from bizlog.cli import main, resume
 from bizlog.cli import replay as module
+from bizlog.cli.streams import LINES_IN_MESSAGE, Message, Span
 
 
 def replay(*words):
@@ -304,3 +307,77 @@ def test_a_sink_that_stalls_ends_the_replay(events, outlet, monkeypatch, capsys)
     assert "not complete" in err
     [state] = Path().glob(".bizlog-replay-*.json")
     assert json.loads(state.read_bytes())["events"] == 100
+
+
+class Silent:
+    """
+    A topic whose second message never comes.
+
+    Attributes:
+        closed: What was closed.
+    """
+
+    name = "kafka://host:1/topic"
+    trouble = None
+    opened = True
+
+    def __init__(self, event):
+        self.closed = []
+        self._event = event
+
+    def spans(self):
+        return [Span("0", 0, 2)]
+
+    def read(self, _):
+        try:
+            yield [Message("0", 0, self._event)]
+            while True:
+                time.sleep(0.01)
+                yield []
+        finally:
+            self.closed.append("reader")
+
+    def close(self):
+        self.closed.append("stream")
+
+
+def test_ctrl_c_while_a_topic_is_silent(outlet, make_event, monkeypatch, capsys):
+    """The wait for the network ends at once, in order, and what came is kept."""
+    stream = Silent(make_event(1))
+    monkeypatch.setattr("bizlog.cli.sources.open_stream", lambda *_: stream)
+    timer = threading.Timer(0.5, _thread.interrupt_main)
+    timer.start()
+    assert replay(stream.name) == 130
+    timer.join()
+    assert outlet.sequences == [1]
+    assert "the same command goes on" in capsys.readouterr().err
+    assert stream.closed == ["reader", "stream"]
+    [state] = Path().glob(".bizlog-replay-*.json")
+    assert json.loads(state.read_bytes())["lines"] == {
+        f"{stream.name}/0": LINES_IN_MESSAGE
+    }
+
+
+def test_the_sink_works_while_a_topic_is_silent(outlet, make_event, monkeypatch):
+    """The wait for the network does not hold up what is under way."""
+    stream = Silent(make_event(1))
+    monkeypatch.setattr("bizlog.cli.sources.open_stream", lambda *_: stream)
+    monkeypatch.setattr(module, "RUN_EVENTS", 1)
+    outlet.max_events = 1
+    outlet.answer = lambda _: asyncio.sleep(0.05, _thread.interrupt_main())
+    assert replay(stream.name) == 130
+    assert outlet.sequences == [1]
+
+
+def test_ctrl_c_while_connections_close(outlet, make_event, monkeypatch):
+    """All was sent: the wait ends, and the code says what the ledger does."""
+
+    def press():
+        raise KeyboardInterrupt
+
+    stream = Silent(make_event(1))
+    stream.spans = lambda: [Span("0", 0, 1)]
+    stream.close = press
+    monkeypatch.setattr("bizlog.cli.sources.open_stream", lambda *_: stream)
+    assert replay(stream.name) == 0
+    assert outlet.sequences == [1]

@@ -239,6 +239,26 @@ def test_a_secret_file_that_cannot_be_used_may_be_mended(tmp_path, content, faul
     assert repr(sink) == "EventHubSink('?/events')"
 
 
+def test_a_consumer_is_who_the_sink_is():
+    """Same hub, identity and way; the group and other options are the reader's."""
+
+    async def scene():
+        sink = EventHubSink(namespace=HOST, credential=(credential := Credential()))
+        client = await sink.consumer("mine", load_balancing_interval=1.0)
+        assert client._credential is credential
+        assert client._config.ssl_context is sink._tls is not None
+        assert client._load_balancing_interval == 1.0
+        await sink.stop()
+        sink = EventHubSink("orders", connection_string=SECRET)
+        return client, await sink.consumer("other")
+
+    for client, hub, group in zip(
+        asyncio.run(scene()), ("events", "orders"), ("mine", "other"), strict=True
+    ):
+        assert client._address.hostname == HOST
+        assert (client.eventhub_name, client._consumer_group) == (hub, group)
+
+
 def test_without_secret_and_credential_the_default_identity_is_taken():
     """It is the sink's own: closed by `stop`, and made anew by the next start."""
     pytest.importorskip("azure.identity", reason="azure-identity is not installed")

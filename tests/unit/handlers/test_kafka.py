@@ -246,6 +246,35 @@ def test_certificates_that_are_not_there_are_tried_again():
         asyncio.run(sink.start())
 
 
+def test_a_consumer_is_who_the_sink_is(tmp_path, monkeypatch):
+    """Same brokers and identity; the password is read anew, and faults are told."""
+    given = []
+    file = tmp_path / "password"
+    file.write_text("s3cret\n")
+
+    class Consumer:
+        def __init__(self, settings, logger=None):
+            given.append(settings)
+
+    sink = KafkaSink("a:1", "orders", username="me", password_file=str(file))
+    with monkeypatch.context() as patch:
+        patch.setattr(confluent_kafka, "Consumer", Consumer)
+        made, topic = sink.consumer(print, group_id="mine")
+    assert (type(made), topic) == (Consumer, "orders")
+    expected = {
+        "bootstrap.servers": "a:1",
+        "sasl.username": "me",
+        "sasl.password": "s3cret",
+        "group.id": "mine",
+        "error_cb": print,
+    }
+    assert expected.items() <= given[0].items()
+    assert "acks" not in given[0]
+    broken = KafkaSink("a:1", tls=True, ca_file="/no/such.pem")
+    with pytest.raises(RetryableSinkError, match=r"does not start: .*ssl"):
+        broken.consumer(print, group_id="mine")
+
+
 async def _async_token(*scopes):
     return None
 

@@ -239,6 +239,11 @@ def test_a_hub_that_cannot_be_asked_is_asked_again_later():
             "internal-error: from the",
         ),
         (refused("amqp:not-found"), RetryableSinkError, "there is no such event hub"),
+        (
+            sdk.AuthenticationError("CBS failed. Status code: 404 Description: gone"),
+            RetryableSinkError,
+            "there is no such event hub",
+        ),
         (refused("amqp:resource-limit-exceeded"), RetryableSinkError, "a quota"),
         (refused("amqp:unauthorized-access"), RetryableSinkError, "not authorised"),
         (sdk.ConnectError("no route"), RetryableSinkError, "ConnectError: no route"),
