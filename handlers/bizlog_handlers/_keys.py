@@ -9,7 +9,7 @@ order of each. A rule is a text, so that it fits into a URL:
     fixed:TEXT                          always TEXT: one partition, one order for all
     none                                no key: the events are spread
 
-A key costs one decoding of the named fields alone (0.5 µs for an event of 300 bytes).
+A key costs one decoding of the named fields alone (0.4 µs for an event of 300 bytes).
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def parse_key_rule(text: str) -> KeyRule:
     names = [name.strip() for name in text.split(",")]
     if not all(map(_NAME.fullmatch, names)):
         raise ConfigurationError(f"option 'partition_key': {_ALLOWED}; got {text!r}")
-    return _FirstOf(list(dict.fromkeys(names)))
+    return _first_of(list(dict.fromkeys(names)))
 
 
 def _no_key(record: Record) -> None:  # noqa: ARG001  # the signature of a rule
@@ -84,28 +84,32 @@ class _Fixed:
         return self._key
 
 
-class _FirstOf:
-    """The first of some fields that is set."""
+def _first_of(names: Sequence[str]) -> KeyRule:
+    """Make a rule that takes the first of some fields that is set."""
+    decode = msgspec.json.Decoder(_layout_of(names)).decode
+    first, *others = [_reader_of(index, name) for index, name in enumerate(names)]
 
-    def __init__(self, names: Sequence[str]) -> None:
-        layout = _layout_of(names)
-        self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(layout).decode
-        self._readers = [_reader_of(index, name) for index, name in enumerate(names)]
-
-    def __call__(self, record: Record) -> str | None:
+    # The path of every event: a closure is 0.1 µs less than an object that is called.
+    def key_of(record: Record) -> str | None:
         try:
-            fields = self._decode(record.data)
+            fields = decode(record.data)
         except msgspec.MsgspecError:
             return None  # what is replayed from elsewhere may have another form
-        for read in self._readers:
-            value = read(fields)
-            if value is not None and value != "":  # 0 is set
-                return value if isinstance(value, str) else _as_text(value)
-        return None
+        value = first(fields)
+        if value and type(value) is str:
+            return value
+        values = (value, *(read(fields) for read in others))
+        return next((_as_text(each) for each in values if _is_set(each)), None)
+
+    return key_of
+
+
+def _is_set(value: Any) -> bool:
+    return value is not None and value != ""  # 0 is set
 
 
 def _as_text(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def _layout_of(names: Sequence[str]) -> type[msgspec.Struct]:
@@ -130,7 +134,7 @@ def _struct(
     kinds: list[tuple[str, Any, Any]] = [(field, Any, None) for field in fields]
     if nested is not None:
         kinds.append((_NESTED, nested, nested()))
-    return msgspec.defstruct("KeyFields", kinds, rename=fields, frozen=True)
+    return msgspec.defstruct("KeyFields", kinds, rename=fields, frozen=True, gc=False)
 
 
 def _reader_of(index: int, name: str) -> Callable[[Any], Any]:

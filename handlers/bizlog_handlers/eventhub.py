@@ -446,10 +446,16 @@ class EventHubSink(BaseSink):
         assert self._partitions is not None
         rule, partition_of = self._rule, self._partitions.of
         found: dict[str, list[Entry]] = {}
+        of_key: dict[str | None, list[Entry]] = {}
         self._partitions.next_turn()
         for index, record in enumerate(records):
             key = rule(record)
-            found.setdefault(partition_of(key), []).append((key, index))
+            entries = of_key.get(key)
+            if entries is None:
+                entries = found.setdefault(partition_of(key), [])
+                if key is not None:
+                    of_key[key] = entries
+            entries.append((key, index))
         return found
 
     def _parcels(

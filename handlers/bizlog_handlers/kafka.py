@@ -96,7 +96,7 @@ class KafkaSink(BaseSink):
         ca_file: Certificates to trust, in PEM, instead of the system's.
         partition_key: Rule for the key; see `bizlog_handlers._keys`.
         headers: Whether messages have the headers `event_type`, `schema_version` and
-            `event_id`; they cost 0.7 µs an event.
+            `event_id`; they cost 1.2 µs an event.
         cloudevents: Whether messages are CloudEvents in Kafka's binary mode: headers
             `ce_id`, `ce_type`, `ce_source`, `ce_time`, `ce_specversion` and
             `content-type`.

@@ -35,7 +35,10 @@ reaches here and the bare floor exceeds more than three times.
 
 Further sections: the time of `import bizlog` beside `import structlog`, in turn; bizlog
 alone with more events, more threads and less room, which `scaling.py` describes; and
-what its journal does beside a dead sink and after a death, which `durability.py` does.
+what its journal does beside a dead sink and after a death, which `durability.py` does;
+and its sinks for Event Hubs and Kafka beside loops by hand, which `hubs.py` describes.
+Those rounds are run once more where a loop by hand spread too far, and the second ones
+count.
 """
 
 from __future__ import annotations
@@ -57,6 +60,17 @@ from durability import (
     judge_arrivals,
     judge_durability,
 )
+from hub_servers import measure_passage
+from hubs import (
+    ONCE,
+    Passage,
+    compare_hubs,
+    hubs_table,
+    judge_hubs,
+    judge_stored,
+    restless,
+)
+from hubs import courses as passages
 from layout import Section, render_markdown, render_text
 from machine import describe_machine
 from processes import (
@@ -84,7 +98,11 @@ from scaling import Outcome, judge_counts, judge_scaling, scaling_table, scenari
 T = TypeVar("T")
 
 IMPORTS = (IMPORT_TARGET.contender, IMPORT_TARGET.base)
-SECTIONS = ("imports", "scaling", "durability")
+HUBS = "hubs"
+HUB_ROWS = {f"{HUBS}/{name}": name for name in passages(1)}
+SECTIONS = ("imports", "scaling", "durability", HUBS)
+
+HUB_PACKAGES = ("azure-eventhub", "python-qpid-proton", "confluent-kafka", "noida-db")
 
 CONTENDERS: dict[str, tuple[str, str]] = {  # name: file, distribution
     "bizlog": ("bizlog_file.py", "bizlog"),
@@ -102,11 +120,13 @@ CONTENDERS: dict[str, tuple[str, str]] = {  # name: file, distribution
 
 EPILOG = """\
 examples:
-  python bench.py                                  everything, 7 rounds (30 minutes)
-  python bench.py --quick                          3 small rounds (1 to 2 minutes)
+  python bench.py                                  everything, 7 rounds (45 minutes)
+  python bench.py --quick                          3 small rounds (2 to 3 minutes)
   python bench.py --only bizlog,opentelemetry      two contenders (1 minute)
   python bench.py --only imports,scaling           bizlog alone (7 minutes)
   python bench.py --only durability                its journal (6 minutes)
+  python bench.py --only hubs                      Event Hubs and Kafka (10 minutes)
+  python bench.py --only hubs/by_hand,hubs/amqp    two rows of it
   python bench.py --only floor --events 1000 --rounds 1
   python bench.py --markdown --json runs.json > table.md
   python bench.py --contender mine=./mine.py --only mine,floor
@@ -131,10 +151,12 @@ class Runs(Generic[T]):
     Attributes:
         rounds: One mapping a round.
         failures: Why a name is missing from them.
+        notes: What else there is to say of them.
     """
 
     rounds: list[dict[str, T]] = field(default_factory=list[dict[str, T]])
     failures: dict[str, str] = field(default_factory=dict[str, str])
+    notes: list[str] = field(default_factory=list[str])
 
 
 @dataclass(frozen=True)
@@ -145,6 +167,7 @@ class Results:
     imports: Runs[float]
     scaling: Runs[Outcome]
     durability: Runs[dict[str, Stretch]]
+    hubs: Runs[Passage]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -168,7 +191,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     Read the command line.
 
     `files` of the answer maps the contenders' names to their files; `sections` holds
-    what else is to run.
+    what else is to run, and `hubs` the rows of that section.
     """
     parser = argparse.ArgumentParser(
         description=(__doc__ or "").strip(),
@@ -193,7 +216,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options.rounds = options.rounds or (3 if options.quick else 7)
     options.events = options.events or (10_000 if options.quick else 100_000)
     try:
-        options.files, options.sections = choose(options.only, options.contender)
+        options.files, options.sections, options.hubs = choose(
+            options.only, options.contender
+        )
     except ValueError as error:
         parser.error(str(error))
     return options
@@ -207,9 +232,11 @@ def positive(text: str) -> int:
     return number
 
 
-def choose(only: str | None, extra: Sequence[str]) -> tuple[dict[str, Path], list[str]]:
+def choose(
+    only: str | None, extra: Sequence[str]
+) -> tuple[dict[str, Path], list[str], list[str]]:
     """
-    Decide which contenders run, from which files, and which sections.
+    Decide which contenders run, from which files, which sections and rows of `hubs`.
 
     Raises:
         ValueError: A name is unknown, or a file does not exist.
@@ -222,7 +249,7 @@ def choose(only: str | None, extra: Sequence[str]) -> tuple[dict[str, Path], lis
         files[name] = Path(file).resolve()
     known = [*files, *SECTIONS]
     names = [name.strip() for name in only.split(",")] if only else known
-    unknown = [name for name in names if name not in known]
+    unknown = [name for name in names if name not in {*known, *HUB_ROWS}]
     if unknown:
         raise ValueError(
             f"no contender {', '.join(map(repr, unknown))}; there are {', '.join(known)}"
@@ -230,6 +257,7 @@ def choose(only: str | None, extra: Sequence[str]) -> tuple[dict[str, Path], lis
     return (
         {name: files[name] for name in names if name in files},
         [name for name in names if name in SECTIONS],
+        [row for name, row in HUB_ROWS.items() if name in names or HUBS in names],
     )
 
 
@@ -265,6 +293,35 @@ def run(options: argparse.Namespace) -> Results:
                 f"{name} {one.seconds:.2f} s" for name, one in found.items()
             ),
         ),
+        hubs=run_hubs(options),
+    )
+
+
+def run_hubs(options: argparse.Namespace) -> Runs[Passage]:
+    """Send to hubs and Kafka: in rounds, once more if they are restless; some but once."""
+    rounds = 1 if options.quick else options.rounds  # starting servers takes its time
+    runs = run_passages(options, rounds, once=False)
+    if why := restless(runs.rounds):
+        runs = run_passages(options, rounds, once=False)
+        runs.notes.append(f"run twice, these are the second rounds: {', '.join(why)}")
+    single = run_passages(options, 1, once=True)
+    runs.failures |= single.failures
+    runs.rounds += single.rounds
+    return runs
+
+
+def run_passages(
+    options: argparse.Namespace, rounds: int, *, once: bool
+) -> Runs[Passage]:
+    """Run the courses that are due in every round, or those that are due once."""
+    return run_rounds(
+        rounds,
+        {
+            name: partial(measure_passage, name, course)
+            for name, course in passages(options.events).items()
+            if name in options.hubs and (name in ONCE) is once
+        },
+        lambda one: f"{one.rate:,.0f} events/s",
     )
 
 
@@ -329,6 +386,8 @@ def lay_out(options: argparse.Namespace, results: Results) -> list[Section]:
         sections.append(lay_out_scaling(options, results.scaling))
     if "durability" in options.sections:
         sections.append(lay_out_durability(options, results.durability))
+    if options.hubs:
+        sections.append(lay_out_hubs(options, results.hubs))
     return sections
 
 
@@ -371,6 +430,15 @@ def lay_out_durability(
     return Section(durability_table(rounds), excuses(runs), verdicts)
 
 
+def lay_out_hubs(options: argparse.Namespace, runs: Runs[Passage]) -> Section:
+    """Lay out what reaches hubs and Kafka."""
+    verdicts = if_judged(options, judge_hubs(runs.rounds, options.hubs))
+    verdicts += compare_hubs(runs.rounds, options.hubs)
+    verdicts += judge_stored(runs.rounds, options.hubs)
+    notes = [*runs.notes, *excuses(runs)]
+    return Section(hubs_table(runs.rounds), notes, verdicts)
+
+
 def if_judged(options: argparse.Namespace, verdicts: list[Verdict]) -> list[Verdict]:
     """Judge nothing about speed and memory in a quick run: it is too short for that."""
     return unjudged(verdicts) if options.quick else verdicts
@@ -383,7 +451,8 @@ def excuses(runs: Runs[T]) -> list[str]:
 
 def describe_run(options: argparse.Namespace) -> dict[str, str]:
     """Say what was run, and on what."""
-    machine = describe_machine(dict.fromkeys(name for _, name in CONTENDERS.values()))
+    names = [name for _, name in CONTENDERS.values()]
+    machine = describe_machine(dict.fromkeys([*names, *HUB_PACKAGES]))
     size = f"{options.events:,} events a run, {options.rounds} rounds"
     return {**machine, "size": size}
 

@@ -137,17 +137,11 @@ def run_python(*arguments: str, directory: str) -> str:
     Raises:
         ChildError: It failed; the last line of its traceback.
     """
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("BIZLOG_", "OTEL_", "LOGURU_", "POSTHOG_"))
-        and name != "PYTHONDONTWRITEBYTECODE"  # imports are timed with byte code
-    }
     try:
         done = subprocess.run(
             [sys.executable, *arguments],
             cwd=directory,
-            env=environment,
+            env=clean_environment(),
             capture_output=True,
             text=True,
             timeout=CHILD_TIMEOUT,
@@ -158,3 +152,13 @@ def run_python(*arguments: str, directory: str) -> str:
     if done.returncode:
         raise ChildError((done.stderr.strip().splitlines() or ["failed silently"])[-1])
     return done.stdout
+
+
+def clean_environment() -> dict[str, str]:
+    """Take this process's environment without settings of bizlog or its peers."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("BIZLOG_", "OTEL_", "LOGURU_", "POSTHOG_"))
+        and name != "PYTHONDONTWRITEBYTECODE"  # imports are timed with byte code
+    }
