@@ -146,4 +146,4 @@ def test_an_unknown_sink_url_names_the_known_ones() -> None:
     text = str(caught.value)
     assert "sinks[0]" in text
     assert "did you mean 'file'" in text
-    assert "console, file, http, https, null" in text
+    assert "console, eventhub, file, http, https, kafka, null" in text

@@ -131,6 +131,7 @@ def run_and_kill(events: int, flush_interval: float = 5.0) -> None:
 TAIL = """\
 import os, signal, sys
 import bizlog
+from bizlog.delivery.queue import FrontQueue
 
 bizlog.configure(source="t", sinks=["file:events"], journal="journal")
 log = bizlog.get_logger()
@@ -142,7 +143,7 @@ if sys.argv[1] == "fork" and os.fork():
 if sys.argv[1] == "fork":
     log.info("order.placed", order_id=1)
     bizlog.flush(10)
-sys.setswitchinterval(10)  # what comes now stays in the queue
+FrontQueue.take = lambda *_: []  # what comes now stays in the queue
 for number in range(2, 1_001):
     log.info("order.placed", order_id=number)
 os.kill(os.getpid(), signal.SIGTERM)
@@ -165,13 +166,11 @@ def test_what_a_process_loses_at_its_very_end_is_named(
     bizlog.shutdown(10)
     capsys.readouterr()
 
-    code = main(["gaps", "events", "journal", "--json"])
+    assert main(["gaps", "events", "journal", "--json"]) == 1
     producers = json.loads(capsys.readouterr().out)["producers"]
-    (dead,) = [each for each in producers if each["last"] == 1_000]
-    assert dead["events"] + dead["missing"] == 1_000
-    assert code == (1 if dead["missing"] else 0)
-    assert len(list(Path("journal").glob("*.mark"))) == (1 if dead["missing"] else 0)
-    assert dead["missing"] > 500, "the queue was emptied: nothing was shown"
+    (dead,) = [each for each in producers if each["missing"]]
+    assert dead["missing_ranges"] == [[2, 1_000]]
+    assert len(list(Path("journal").glob("*.mark"))) == 1
 
 
 def test_a_killed_process_loses_nothing_that_its_journal_had() -> None:
