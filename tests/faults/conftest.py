@@ -13,17 +13,8 @@ import pytest
 
 @pytest.fixture(scope="module")
 def beside() -> Iterator[Callable[[str], ModuleType]]:
-    """
-    Import a module that lies beside the tests, by its name.
-
-    None is left behind: tests/bench has some of the names.
-    """
+    """Import a module that lies beside the tests, by its name."""
     here = str(Path(__file__).parent)
     sys.path.insert(0, here)
     yield importlib.import_module
     sys.path.remove(here)
-    for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None) or ""
-        if file.startswith(here) and not name.startswith("tests."):
-            del sys.modules[name]
-    sys.modules.pop("contenders", None)

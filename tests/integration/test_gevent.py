@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("gevent")
+pytest.importorskip("gevent", reason="gevent has no wheel here")
 
 ROOT = Path(__file__).parents[2]
 PATCH = "from gevent import monkey; monkey.patch_all()\n"

@@ -174,7 +174,7 @@ def test_gunicorn_with_preload_and_four_workers(tmp_path: Path) -> None:
 
 def test_gunicorn_with_the_gevent_worker(tmp_path: Path) -> None:
     """Patched in the worker, after bizlog was imported and had emitted."""
-    pytest.importorskip("gevent")
+    pytest.importorskip("gevent", reason="gevent has no wheel here")
     paths = [f"/{number}" for number in range(6)]
     with gunicorn(
         tmp_path, "--preload", "--worker-class=gevent", "app:application"

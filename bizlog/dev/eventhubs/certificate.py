@@ -33,8 +33,8 @@ def tls_context(folder: Path) -> ssl.SSLContext:
 def _write(certificate: Path, key: Path) -> None:
     try:
         from cryptography import x509  # noqa: PLC0415  # only where TLS is wanted
-        from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415
-        from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
+        from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415  # as above
+        from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415  # as above
     except ImportError:
         raise MissingExtraError("a loopback server with TLS", "loopback") from None
     secret = ec.generate_private_key(ec.SECP256R1())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 
 import pytest
 
@@ -12,9 +13,9 @@ eventhub = pytest.importorskip(
     "azure.eventhub", reason="azure-eventhub is not installed"
 )
 
-from_sdk = pytest.importorskip("bizlog_handlers._envelopes")
+from_sdk = import_module("bizlog_handlers._envelopes")
 Envelopes, copies_bodies = from_sdk.Envelopes, from_sdk.copies_bodies
-Parcel = pytest.importorskip("bizlog_handlers._packing").Parcel
+Parcel = import_module("bizlog_handlers._packing").Parcel
 
 
 def record_of(number, event_type="order.placed", **fields):

@@ -150,8 +150,8 @@ def test_azure_that_cannot_be_reached(monkeypatch, error, said, port, advice):
 def write_certificate(folder, *, name="localhost", days=10):
     """Make a self-signed certificate; returns a server's context and its file."""
     x509 = pytest.importorskip("cryptography.x509", reason="makes the certificate")
-    from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415
-    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
+    from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415  # as above
+    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415  # as above
 
     secret = ec.generate_private_key(ec.SECP256R1())
     names = [
