@@ -4,9 +4,9 @@ From partition key to partition, for events sent to the hub itself: pure arithme
 The hash is lookup3 of Bob Jenkins (`hashlittle2`, public domain,
 https://burtleburtle.net/bob/c/lookup3.c) with both seeds 0; its two halves are XORed,
 and the lower 16 bits, read as a signed number, are taken modulo the partitions. That is
-what the buffered producer of azure-eventhub for Python computes. Azure's other SDKs, and
-`EventHubSink`, drop the sign: another partition for half of the keys, where the number of
-partitions is no power of two. Which of them the service does, nobody here has seen.
+what the buffered producer of azure-eventhub for Python computes. Azure's other SDKs,
+and `EventHubSink`, drop the sign: another partition for half of the keys, where the
+number of partitions is no power of two. What the service does, nobody here has seen.
 """
 
 from __future__ import annotations
