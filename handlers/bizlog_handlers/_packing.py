@@ -1,24 +1,22 @@
 """
 What one message carries: one event, or several of one key as JSON lines. Pure.
 
-Packed events are grouped by key, in the order in which each key appears first; within
-a key the order stays. So a pack never mixes what the service could tell apart by key,
-unless all keys of a partition may share one: the partition keeps the order then.
+A pack holds events of one group, in order. So it never mixes what the service could
+tell apart by key, unless all keys of a partition share a group: the partition keeps the
+order then.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from bizlog.sinks import Record
-
-Entry: TypeAlias = tuple[str | None, int]
-"""A key and the position of its event in the batch."""
+    from bizlog_handlers._sorting import Entry, Group
 
 # Packs beyond this size save nothing more, and fill the last room of a batch badly.
 MAX_PACK_BYTES = 64 * 1024
@@ -46,45 +44,42 @@ def one_by_one(records: Sequence[Record], entries: Sequence[Entry]) -> Iterator[
 
 
 def packed(
-    records: Sequence[Record],
-    entries: Sequence[Entry],
-    *,
-    most: int,
-    max_bytes: int,
-    mixed: bool,
+    records: Sequence[Record], groups: Iterable[Group], *, most: int, max_bytes: int
 ) -> Iterator[Parcel]:
     """
-    Put up to `most` events of one key into each message.
+    Put up to `most` events of one group into each message.
 
     Args:
         records: The batch.
-        entries: Which of its events, with their keys.
+        groups: Which of its events, with their keys.
         most: Most events in a message.
         max_bytes: Most bytes of a message with more than one event.
-        mixed: Whether events of several keys may share a message.
     """
-    for key, indices in _by_key(entries, mixed=mixed).items():
-        gathered: list[int] = []
-        size = 0
-        for index in indices:
-            more = len(records[index].data) + 1
-            if gathered and (len(gathered) == most or size + more > max_bytes):
-                yield _pack(records, key, gathered)
-                gathered, size = [], 0
-            gathered.append(index)
-            size += more
-        yield _pack(records, key, gathered)
-
-
-def _by_key(entries: Sequence[Entry], *, mixed: bool) -> dict[str | None, list[int]]:
-    if mixed:
-        return {None: [index for _, index in entries]} if entries else {}
-    found: dict[str | None, list[int]] = {}
-    for key, index in entries:
-        found.setdefault(key, []).append(index)
-    return found
+    for key, indices in groups:
+        for first in range(0, len(indices), most):
+            parcel = _pack(records, key, indices[first : first + most])
+            if len(parcel.body) <= max_bytes:
+                yield parcel
+            else:
+                yield from _smaller(records, parcel, max_bytes)
 
 
 def _pack(records: Sequence[Record], key: str | None, indices: list[int]) -> Parcel:
     lines = [records[index].data for index in indices]
     return Parcel(b"\n".join(lines), key, tuple(indices))
+
+
+def _smaller(
+    records: Sequence[Record], parcel: Parcel, max_bytes: int
+) -> Iterator[Parcel]:
+    """Take a pack that is too large apart; an event alone is never too large here."""
+    gathered: list[int] = []
+    size = -1  # the first line has no line end before it
+    for index in parcel.indices:
+        more = len(records[index].data) + 1
+        if gathered and size + more > max_bytes:
+            yield _pack(records, parcel.key, gathered)
+            gathered, size = [], -1
+        gathered.append(index)
+        size += more
+    yield _pack(records, parcel.key, gathered)

@@ -42,6 +42,7 @@ from bizlog_handlers._azure import (
 from bizlog_handlers._keys import DEFAULT_KEY, parse_key_rule
 from bizlog_handlers._packing import MAX_PACK_BYTES, one_by_one, packed
 from bizlog_handlers._partitions import Partitions
+from bizlog_handlers._sorting import by_key, by_partition
 
 if TYPE_CHECKING:
     import ssl
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
     from bizlog.sinks import Batch, Record, SendResult
     from bizlog_handlers._checks import Check
     from bizlog_handlers._links import Layout, Links
-    from bizlog_handlers._packing import Entry, Parcel
+    from bizlog_handlers._packing import Parcel
 
 Transport: TypeAlias = Literal["amqp", "websocket"]
 Metadata: TypeAlias = Literal["full", "key", "none"]
@@ -427,12 +428,12 @@ class EventHubSink(BaseSink):
         outcome = Outcome(len(batch.records))
         until = time.monotonic() + self._send_timeout
         async with asyncio.TaskGroup() as group:
-            for partition, entries in self._sorted(batch.records).items():
+            for partition, parcels in self._parcels(batch.records):
                 course = Course(
                     link=self._links.of(partition),
                     partition=partition,
                     limit=self._layout.limit,
-                    parcels=self._parcels(batch.records, entries),
+                    parcels=parcels,
                     records=batch.records,
                     envelopes=self._envelopes,
                     outcome=outcome,
@@ -441,37 +442,26 @@ class EventHubSink(BaseSink):
                 group.create_task(course.run())
         return outcome.result()
 
-    def _sorted(self, records: Sequence[Record]) -> dict[str, list[Entry]]:
-        """Sort events by partition; their order within it stays."""
-        assert self._partitions is not None
-        rule, partition_of = self._rule, self._partitions.of
-        found: dict[str, list[Entry]] = {}
-        of_key: dict[str | None, list[Entry]] = {}
-        self._partitions.next_turn()
-        for index, record in enumerate(records):
-            key = rule(record)
-            entries = of_key.get(key)
-            if entries is None:
-                entries = found.setdefault(partition_of(key), [])
-                if key is not None:
-                    of_key[key] = entries
-            entries.append((key, index))
-        return found
-
     def _parcels(
-        self, records: Sequence[Record], entries: Sequence[Entry]
-    ) -> Iterator[Parcel]:
-        if self._pack == 1:
-            return one_by_one(records, entries)
+        self, records: Sequence[Record]
+    ) -> Iterator[tuple[str, Iterator[Parcel]]]:
+        """Give each partition what belongs to it, in order."""
+        assert self._partitions is not None
         assert self._layout is not None
-        return packed(
-            records,
-            entries,
-            most=self._pack,
-            # Half of what a batch holds leaves room for what describes a message.
-            max_bytes=min(MAX_PACK_BYTES, self._layout.limit // 2),
-            mixed=self._mixed,
-        )
+        self._partitions.next_turn()
+        rule, partition_of = self._rule, self._partitions.of
+        if self._pack == 1:
+            for name, entries in by_partition(records, rule, partition_of).items():
+                yield name, one_by_one(records, entries)
+            return
+        # Half of what a batch holds leaves room for what describes a message.
+        most_bytes = min(MAX_PACK_BYTES, self._layout.limit // 2)
+        sorted_out = by_key(records, rule, partition_of, mixed=self._mixed)
+        for name, groups in sorted_out.items():
+            yield (
+                name,
+                packed(records, groups, most=self._pack, max_bytes=most_bytes),
+            )
 
 
 _NOT_IN_URLS = frozenset({"connection_string", "credential"})

@@ -26,49 +26,32 @@ def test_each_event_can_have_a_message_of_its_own():
     ]
 
 
-def pack(records, entries, *, most=3, max_bytes=1_000, mixed=False):
-    found = packed(records, entries, most=most, max_bytes=max_bytes, mixed=mixed)
+def pack(records, groups, *, most=3, max_bytes=1_000):
+    found = packed(records, groups, most=most, max_bytes=max_bytes)
     return [(parcel.key, parcel.indices) for parcel in found]
 
 
-def test_packs_hold_the_events_of_one_key_in_order():
-    """Keys come in the order they appear, and a pack has no more than so many."""
+def test_packs_hold_the_events_of_one_group_in_order():
+    """Groups come as they are given, and a pack has no more than so many events."""
     records = records_of(*[b"x"] * 7)
-    entries = [(key, index) for index, key in enumerate("abababa")]
 
-    assert pack(records, entries) == [("a", (0, 2, 4)), ("a", (6,)), ("b", (1, 3, 5))]
-
-
-def test_keys_can_share_packs():
-    """Then all events keep their order, and the pack has no key."""
-    records = records_of(*[b"x"] * 4)
-    entries = [(key, index) for index, key in enumerate("abab")]
-
-    assert pack(records, entries, mixed=True) == [(None, (0, 1, 2)), (None, (3,))]
+    assert pack(records, [("a", [0, 2, 4, 6]), (None, [1, 3, 5])]) == [
+        ("a", (0, 2, 4)),
+        ("a", (6,)),
+        (None, (1, 3, 5)),
+    ]
 
 
 def test_nothing_makes_no_pack():
     """Without events there is no message."""
-    assert pack([], []) == pack([], [], mixed=True) == []
-
-
-def test_events_without_a_key_are_packed_together():
-    """No key is like a key of its own."""
-    records = records_of(b"x", b"x", b"x")
-
-    assert pack(records, [(None, 0), ("a", 1), (None, 2)]) == [
-        (None, (0, 2)),
-        ("a", (1,)),
-    ]
+    assert pack([], []) == []
 
 
 def test_a_pack_is_json_lines():
     """One event a line, without a line end behind the last."""
     records = records_of(b'{"a":1}', b'{"a":2}')
 
-    (parcel,) = packed(
-        records, [("k", 0), ("k", 1)], most=9, max_bytes=1_000, mixed=False
-    )
+    (parcel,) = packed(records, [("k", [0, 1])], most=9, max_bytes=1_000)
 
     assert parcel.body == b'{"a":1}\n{"a":2}'
 
@@ -76,16 +59,17 @@ def test_a_pack_is_json_lines():
 @pytest.mark.parametrize(
     ("max_bytes", "expected"),
     [
-        (22, [(0, 1), (2, 3)]),
-        (21, [(0,), (1,), (2,), (3,)]),
+        (43, [(0, 1, 2, 3)]),
+        (42, [(0, 1, 2), (3,)]),
+        (21, [(0, 1), (2, 3)]),
+        (20, [(0,), (1,), (2,), (3,)]),
         (1, [(0,), (1,), (2,), (3,)]),
     ],
 )
 def test_packs_end_before_they_are_too_large(max_bytes, expected):
-    """Bytes limit a pack, line ends included; a single event is not cut."""
+    """Bytes limit a pack, line ends between events included; an event is not cut."""
     records = records_of(*[b"x" * 10] * 4)
-    entries = [("k", index) for index in range(4)]
 
-    found = pack(records, entries, most=9, max_bytes=max_bytes)
+    found = pack(records, [("k", [0, 1, 2, 3])], most=9, max_bytes=max_bytes)
 
     assert [indices for _, indices in found] == expected
