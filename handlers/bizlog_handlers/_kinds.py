@@ -62,14 +62,14 @@ class Kinds(Generic[T]):
         """Give what belongs to the one kind of these events; None if they differ."""
         first = records[0]
         made = self.of(first)
-        others = records[1:]
+        others = records
         place = self._places.get(first.event_type)
         if place is not None:
             kind = event_type, seen = first.event_type, first.data[place]
             if kind in self._known:
                 others = [
                     each
-                    for each in others
+                    for each in records
                     if each.data[place] != seen or each.event_type != event_type
                 ]
         return made if all(self.of(each) == made for each in others) else None

@@ -34,7 +34,7 @@ class Parcel(msgspec.Struct, frozen=True, gc=False):
 
     body: bytes
     key: str | None
-    indices: tuple[int, ...]
+    indices: Sequence[int]
 
 
 def one_by_one(records: Sequence[Record], entries: Sequence[Entry]) -> Iterator[Parcel]:
@@ -66,7 +66,7 @@ def packed(
 
 def _pack(records: Sequence[Record], key: str | None, indices: list[int]) -> Parcel:
     lines = [records[index].data for index in indices]
-    return Parcel(b"\n".join(lines), key, tuple(indices))
+    return Parcel(b"\n".join(lines), key, indices)
 
 
 def _smaller(

@@ -28,7 +28,7 @@ def test_each_event_can_have_a_message_of_its_own():
 
 def pack(records, groups, *, most=3, max_bytes=1_000):
     found = packed(records, groups, most=most, max_bytes=max_bytes)
-    return [(parcel.key, parcel.indices) for parcel in found]
+    return [(parcel.key, tuple(parcel.indices)) for parcel in found]
 
 
 def test_packs_hold_the_events_of_one_group_in_order():
