@@ -2,7 +2,7 @@
 Sends events to a hub or to Kafka through bizlog; prints what it took, as JSON.
 
 On the clock from the first emit until `flush` has returned: the server has acknowledged
-all. A warm-up comes before, so that the links stand. The courses that end in `_ready`
+all. A warm-up comes before, so that the links stand. The courses with `ready`
 call the sink alone, with batches such as the engine brings.
 
 `bench.py` starts it; by hand: `python hub_bizlog.py amqp 1000 CONNECTION_STRING`, or
@@ -50,7 +50,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "one": {"max_in_flight": 2},
     "eight": {"max_in_flight": 2},
     "packed": {"pack": PACK},
-    "packed_ready": {"pack": PACK},
+    "packed_ready": {"pack": PACK, "metadata": "none"},
+    "packed_ready_full": {"pack": PACK},
 }
 
 
@@ -218,6 +219,7 @@ async def times_to_stored(target: str, events: int) -> list[float]:
 
 COURSES = {
     "packed_ready": ready,
+    "packed_ready_full": ready,
     "kafka_ready": ready,
     "one": one,
     "eight": eight,

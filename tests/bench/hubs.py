@@ -9,8 +9,9 @@ Events of 300 bytes, into servers on this machine that run in processes of their
   metadata that bizlog's messages show by default. buffered: the SDK's buffered mode.
 - amqp: the whole of bizlog, from `log.info` until the hub has stored it, one event a
   message; amqp_key and amqp_body with less metadata (`metadata="key"`, `"none"`).
-- packed: the whole of bizlog with `pack=50`. packed_ready: the sink alone, with batches
-  that are ready, as the engine brings them; its bodies are JSON already, as by_hand's.
+- packed: the whole of bizlog with `pack=50`. packed_ready: the sink alone, with bodies
+  alone and in batches that are ready, as the engine brings them, since by_hand's bodies
+  are; packed_ready_full: the same with all metadata.
 - kafka_raw: confluent-kafka's `produce` in a loop, values alone; kafka_keyed: with the
   key and the headers that bizlog sends; kafka_made: this, and each event is made by
   hand in the loop, as `contenders/by_hand.py` does. kafka, kafka_ready: as for packed.
@@ -80,6 +81,7 @@ def courses(events: int) -> dict[str, Course]:
         "amqp_body": Course(events),
         "packed": Course(many, pack=PACK),
         "packed_ready": Course(many, pack=PACK),
+        "packed_ready_full": Course(many, pack=PACK),
         "kafka_raw": Course(many, "kafka", peer=True),
         "kafka": Course(many, "kafka"),
         "kafka_made": Course(many, "kafka", peer=True),
@@ -158,6 +160,7 @@ REPORTED: tuple[Target[Passage], ...] = (
     Target(RATE, _rate, "amqp_key", "by_hand"),
     Target(RATE, _rate, "amqp", "buffered"),
     Target(RATE, _rate, "packed", "by_hand"),
+    Target(RATE, _rate, "packed_ready_full", "by_hand"),
     Target(RATE, _rate, "kafka", "kafka_keyed"),
     Target(RATE, _rate, "kafka", "kafka_raw"),
     Target(RATE, _rate, "kafka_ready", "kafka_raw"),
