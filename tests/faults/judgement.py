@@ -16,7 +16,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -216,10 +215,11 @@ class Judgement:
 
     def runs(self) -> int:
         """
-        Count the batches that came again: unbroken runs of events that were there.
+        Count the batches that came again, by what each partition got of them.
 
-        A batch that is sent again brings its events in their order, which begins
-        before that of the event in front of it.
+        A batch that is sent again brings its events in their order, from one on that
+        was there before the event in front of it. Some may be new to the partition:
+        without a key they go to any.
         """
         streams: dict[tuple[str, str], list[Arrival]] = defaultdict(list)
         for each in self.arrivals:
@@ -249,15 +249,16 @@ def _by_country(arrivals: Iterable[Arrival]) -> dict[str | None, Decimal]:
     return totals
 
 
-def _runs_of(stream: list[Arrival]) -> int:
+def _runs_of(stream: Iterable[Arrival]) -> int:
     seen: set[str] = set()
-    is_again = [each.id in seen or bool(seen.add(each.id)) for each in stream]
-    return sum(
-        again and not (before_again and before.number < each.number)
-        for (before, before_again), (each, again) in pairwise(
-            zip(stream, is_again, strict=True)
-        )
-    )
+    runs, before, is_again = 0, -1, False
+    for each in stream:
+        is_again = is_again and each.number > before
+        if each.id in seen and not is_again:
+            runs, is_again = runs + 1, True
+        seen.add(each.id)
+        before = each.number
+    return runs
 
 
 def _gaps(landed: Sequence[Landed], folder: Path) -> list[dict[str, Any]] | None:

@@ -24,7 +24,6 @@ QUICK_ALL_LINES, QUICK_MANY_LINES = 3_000, 1_000
 PORTIONS, QUICK_PORTIONS = 4, 1
 KILLS, QUICK_KILLS = 5, 2
 DOWN_SECONDS = 2.0
-SEND_SECONDS = 2.0  # for a batch, where answers never come
 IN_FLIGHT = 5  # requests to a partition that librdkafka has under way
 
 # More than there are partitions: on one of them the SDK, which sends once more by
@@ -98,9 +97,8 @@ RELEASE, MODIFY, STALL = _meets("release"), _meets("modify"), _meets("stall")
 DETACH, CLOSE = _meets("detach", times=2), _meets("close", times=2)
 DROP = _meets("drop", times=2)
 STORED = _meets("drop_after_store")
-LATE = _meets("delay", 2 * SEND_SECONDS, times=1)
 TOLD = (BUSY, REFUSED, DETACH, CLOSE, DROP, STORED, _slow)
-SILENT = (RELEASE, MODIFY, STALL, LATE)
+SILENT = (RELEASE, MODIFY, STALL)
 
 KAFKA_BUSY = _fails(THROTTLING_QUOTA_EXCEEDED)
 KAFKA_REFUSED = _fails(TOPIC_AUTHORIZATION_FAILED)
@@ -110,10 +108,6 @@ OF_TOPICS = (KAFKA_BUSY, KAFKA_REFUSED, KAFKA_STALL, _out_of_reach)
 # The mock takes what is under way behind a request that failed; a broker would see that
 # numbers are missing, and refuse it.
 ONE_REQUEST = {"options": {"max.in.flight.requests.per.connection": 1}}
-
-# In what time the SDK's silence is taken for a failure.
-IMPATIENT = {"send_timeout": SEND_SECONDS}
-
 
 # The rows
 
@@ -133,9 +127,9 @@ def told(scene: Scene) -> Cell:
 
 def silent(scene: Scene) -> Cell:
     """20,000 lines, and one fault after the other that nobody tells of."""
-    most = 1 + _slack(scene) * len(SILENT)  # by LATE
-    runs = range(1, most + 1)
-    return _land_each(scene, Hub(), SILENT, sink=IMPATIENT, runs=runs)
+    troubles = (*SILENT, _late(scene))
+    runs = range(1, 2 + _slack(scene) * len(troubles))
+    return _land_each(scene, Hub(), troubles, sink=_impatient(scene), runs=runs)
 
 
 def _land_each(
@@ -167,12 +161,12 @@ def refused(scene: Scene) -> Cell:
 
 def release(scene: Scene) -> Cell:
     """20,000 lines; deliveries are released, which the SDK never tells."""
-    return _land(scene, Hub(), RELEASE, sink=IMPATIENT, most=_slack(scene))
+    return _land(scene, Hub(), RELEASE, sink=_impatient(scene), most=_slack(scene))
 
 
 def modify(scene: Scene) -> Cell:
     """20,000 lines; deliveries are modified, which the SDK never tells."""
-    return _land(scene, Hub(), MODIFY, sink=IMPATIENT, most=_slack(scene))
+    return _land(scene, Hub(), MODIFY, sink=_impatient(scene), most=_slack(scene))
 
 
 def detach(scene: Scene) -> Cell:
@@ -198,14 +192,14 @@ def stored(scene: Scene) -> Cell:
 def late(scene: Scene) -> Cell:
     """20,000 lines; an answer comes after the time for it is over: twice, too."""
     most = 1 + _slack(scene)
-    return _land(scene, Hub(), LATE, sink=IMPATIENT, least=1, most=most)
+    return _land(scene, Hub(), _late(scene), sink=_impatient(scene), least=1, most=most)
 
 
 def stall(scene: Scene) -> Cell:
     """20,000 lines; answers never come, nothing is stored; Kafka: requests time out."""
     if _is_kafka(scene):
         return _land(scene, FailingTopic(), KAFKA_STALL, sink=ONE_REQUEST)
-    return _land(scene, Hub(), STALL, sink=IMPATIENT, most=_slack(scene))
+    return _land(scene, Hub(), STALL, sink=_impatient(scene), most=_slack(scene))
 
 
 def delay(scene: Scene) -> Cell:
@@ -258,6 +252,19 @@ def _land(
         settle=isinstance(place, FailingTopic),  # nobody tells when an error was met
         runs=runs,
     )
+
+
+def _late(scene: Scene) -> Trouble:
+    return _meets("delay", 2 * _send_seconds(scene), times=1)
+
+
+def _impatient(scene: Scene) -> dict[str, Any]:
+    return {"send_timeout": _send_seconds(scene)}
+
+
+def _send_seconds(scene: Scene) -> float:
+    """In what time the SDK's silence is taken for a failure."""
+    return 2.0 if scene.quick else 5.0
 
 
 def _slack(scene: Scene) -> int:

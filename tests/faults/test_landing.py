@@ -281,11 +281,18 @@ def test_a_key_in_two_partitions_is_told(judge: Callable[..., Any]) -> None:
 def test_batches_that_came_again_are_counted(
     judge: Callable[..., Any], numbers: list[int], doubled: int, runs: int
 ) -> None:
-    """An unbroken run of events that were there is one batch."""
+    """A batch begins with an event that was there before the one in front of it."""
     others = [event for event in EVENTS if event["session_id"] == "0"]
     found = judge([*[EVENTS[number - 1] for number in numbers], *others])
     assert [*found.faults()] == []
     assert (found.doubled, found.runs()) == (doubled, runs)
+
+
+def test_a_batch_that_came_again_may_hold_what_is_new(
+    judge: Callable[..., Any],
+) -> None:
+    """What has no key may have been in another partition the first time."""
+    assert judge([EVENTS[number - 1] for number in (1, 5, 1, 3, 5, 7)]).runs() == 1
 
 
 def test_what_was_not_confirmed_may_have_another_id(judge: Callable[..., Any]) -> None:
