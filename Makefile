@@ -49,7 +49,7 @@ help: ## Explain the verbs
 		awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
 	@echo
 	@echo "ARGS=... goes to pytest, to the benchmark or to the fault matrix, as in"
-	@echo "  make test ARGS='tests/unit -k ledger'    (a part: one process, no coverage)"
+	@echo "  make test ARGS='tests/unit -k ledger'    (a part: one process, no coverage gate)"
 	@echo "  make bench ARGS=--quick"
 	@echo "  make faults ARGS='--only sigkill,hang --contender bizlog-journal'"
 
@@ -57,7 +57,14 @@ demo: .venv/.runtime ## Run the example shop: events in, files and ledger out
 	@.venv/bin/python examples/shop/run.py $(ARGS)
 
 test: .venv/.dev ## Run all tests and hold the coverage
-	.venv/bin/python -m pytest $(or $(ARGS),$(BESIDE) --cov)
+ifdef ARGS
+	.venv/bin/python -m pytest $(ARGS)
+else
+	.venv/bin/coverage erase
+	COVERAGE_PROCESS_START=pyproject.toml .venv/bin/python -m pytest $(BESIDE)
+	.venv/bin/coverage combine --quiet
+	.venv/bin/coverage report
+endif
 
 test-all: $(VERSIONS:%=test-%) ## Run all tests on Python 3.11, 3.12 and 3.13
 
