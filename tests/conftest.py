@@ -16,6 +16,11 @@ settings.register_profile(
 )
 settings.load_profile("bizlog")
 
+# Measured are the processes of the tests, by a variable that is there before bizlog is
+# imported, and not those that tests start.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.pop("COVERAGE_PROCESS_START", None)
+
 # Folders whose modules are no package; they have some names in common.
 LOOSE = tuple(f"{Path(__file__).parent / name}{os.sep}" for name in ("bench", "faults"))
 
