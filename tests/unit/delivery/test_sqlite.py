@@ -433,6 +433,22 @@ def test_a_file_that_is_moved_or_replaced_is_noticed(journal, path, make_records
     assert journal.moved
 
 
+def test_a_file_that_is_deleted_while_it_is_made_is_noticed(path):
+    """It was nobody's from the beginning."""
+
+    class Deleting(sqlite3.Connection):
+        def executemany(self, *rest):
+            found = super().executemany(*rest)
+            shutil.rmtree(path.parent)
+            return found
+
+    def connect(*args, **kwargs):
+        return sqlite3.connect(*args, **kwargs, factory=Deleting)
+
+    with closing(SqliteJournal(path, connect=connect)) as journal:
+        assert journal.moved
+
+
 def test_a_log_that_is_deleted_is_noticed(journal, path, make_records):
     """Without its log the file has not got the latest runs."""
     journal.append(make_records(1))
