@@ -49,7 +49,8 @@ def assemble(
         on_progress: Called after each batch.
         notes: What a journal on disk tells its readers: the ledger and the like.
     """
-    keeper = _keeper(settings, producer_id, notes)
+    # What a client that is shut down gets, in a forked child, no disk need keep.
+    keeper = None if queue.closed else _keeper(settings, producer_id, notes)
     journal: Journal = keeper.journal if keeper else MemoryJournal()
     routes = [route for sink in settings.sinks for route in Route(sink).expand()]
     lanes = [

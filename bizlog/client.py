@@ -180,7 +180,7 @@ class BusinessTelemetryClient:
         self._depths: dict[int, int] = {}
         self.tallies = Tallies()
 
-    def _set_up_delivery(self, settings: Settings) -> None:
+    def _set_up_delivery(self, settings: Settings, *, closed: bool = False) -> None:
         self._queue = FrontQueue(
             max_events=settings.queue_events,
             max_bytes=settings.queue_bytes,
@@ -188,6 +188,7 @@ class BusinessTelemetryClient:
             block_timeout=settings.block_timeout,
             wake=self._wake,
         )
+        self._queue.closed = closed
         self._dead_letters = DeadLetterFolder(
             settings.dead_letters,
             self.chain.producer_id,
@@ -219,8 +220,7 @@ class BusinessTelemetryClient:
         # Calls that forked half-way take themselves out again when they return.
         self._offered = under_way
         self.chain.begin_anew(self.tallies)
-        self._set_up_delivery(self.settings)
-        self._queue.closed = closed
+        self._set_up_delivery(self.settings, closed=closed)
 
     def _wake(self) -> None:
         self._engine.wake()

@@ -183,8 +183,8 @@ class SqliteJournal:
     @property
     def moved(self) -> bool:
         """Whether the file was deleted or replaced: what is written is not kept."""
-        was_there = self._identity[0] is not None  # not deleted while it was made
-        return not was_there or self._identities() != self._identity
+        # Without an identity it was deleted while it was made.
+        return self._identity[0] is None or self._identities() != self._identity
 
     def _identities(self) -> list[tuple[int, int] | None]:
         return [_identity(path) for path in (self.path, _beside(self.path, "-wal"))]

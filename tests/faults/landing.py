@@ -109,6 +109,7 @@ OF_TOPICS = (KAFKA_BUSY, KAFKA_REFUSED, KAFKA_STALL, _out_of_reach)
 # numbers are missing, and refuse it.
 ONE_REQUEST = {"options": {"max.in.flight.requests.per.connection": 1}}
 
+
 # The rows
 
 

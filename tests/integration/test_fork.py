@@ -349,6 +349,22 @@ if child:
     assert counts(tmp_path) == {"parent": 1}
 
 
+def test_a_child_of_a_closed_client_writes_no_file(tmp_path: Path) -> None:
+    """What was shut down needs no journal there, and no mark beside it."""
+    script = """
+import shutil
+configure(journal="journal")
+log.info("product.viewed", product_id="parent")
+bizlog.shutdown()
+shutil.rmtree("journal")
+child = os.fork()
+if child:
+    assert wait_for(child) == 0
+assert not os.path.exists("journal")
+"""
+    run(tmp_path, script)
+
+
 def test_a_child_of_a_child_and_several_clients(tmp_path: Path) -> None:
     """Every client begins anew in every generation; one that is gone hinders nobody."""
     script = """
